@@ -1,0 +1,15 @@
+// Lifecycle events: what happened to a unit between two ticks. Kept nowhere; for subscribers who watch.
+
+export const LIFECYCLE_EVENTS = ['started', 'stopped', 'restarted', 'zombie', 'missing'] as const;
+export type LifecycleEventName = (typeof LIFECYCLE_EVENTS)[number];
+
+export interface LifecycleEvent {
+  readonly event: LifecycleEventName;
+  readonly host: string;
+  readonly unit: string;
+  /** Wall clock of the tick that saw it, ms. */
+  readonly ts: number;
+  /** The incarnation it is about: the new one of a start, the ended one of a stop. Null where there is none. */
+  readonly pid: number | null;
+  readonly started: number | null;
+}

@@ -1,0 +1,97 @@
+// A row: one sample of one series as a line of JSON, the form in which it leaves the window, travels as part of an
+// eviction event and lies in a segment. Written by hand, because it is written once for every sample ever taken;
+// the property test holds it equal to JSON.stringify.
+
+import { METRIC_NAMES, type MetricValues, type State } from './metrics.ts';
+import { unitHash } from './series.ts';
+
+export interface Row {
+  readonly unit_hash: string;
+  readonly host: string;
+  readonly unit: string;
+  /** Position of its batch in the log. */
+  readonly seq: number;
+  readonly state: State;
+  readonly pid: number | null;
+  readonly started: number | null;
+  readonly sample: { readonly timestamp: string } & MetricValues;
+}
+
+/** A sample as queries and live subjects show it. */
+export type Sample = {
+  readonly host: string;
+  readonly unit: string;
+  readonly unit_hash: string;
+  readonly timestamp: string;
+  /** Wall clock of the reading, ms. */
+  readonly ts: number;
+  /** Absent on a live subject: the log has not given it one yet. */
+  readonly seq?: number;
+  readonly state: State;
+  readonly pid: number | null;
+  readonly started: number | null;
+} & MetricValues;
+
+/** The part of a row that is the same for every row of a series: keep it, rows are many. */
+export function rowPrefix(host: string, unit: string): string {
+  return `{"unit_hash":"${unitHash(host, unit)}","host":${JSON.stringify(host)},"unit":${JSON.stringify(unit)},"seq":`;
+}
+
+const METRIC_KEYS = METRIC_NAMES.map((name) => `,"${name}":`);
+
+/**
+ * One row without its line break.
+ * @param prefix from {@link rowPrefix}
+ * @param timestamp ISO 8601 in UTC with milliseconds
+ * @param values one number per metric in table order, starting at `offset`; NaN means not known
+ */
+export function formatRow(
+  prefix: string,
+  seq: number,
+  state: State,
+  pid: number,
+  started: number,
+  timestamp: string,
+  values: ArrayLike<number>,
+  offset = 0,
+): string {
+  let row = `${prefix}${seq},"state":"${state}","pid":${text(pid)},"started":${text(started)},"sample":{"timestamp":"${timestamp}"`;
+  for (let i = 0; i < METRIC_KEYS.length; i++) row += METRIC_KEYS[i] + text(values[offset + i] as number);
+  return `${row}}}`;
+}
+
+function text(value: number): string {
+  // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN, on the path of every value
+  return value === value ? `${value}` : 'null';
+}
+
+/** Reads a row back; null when the line is not one. Only what this program relies on is checked. */
+export function parseRow(line: string): Row | null {
+  try {
+    const row = JSON.parse(line) as Row | null;
+    if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
+    if (typeof row.host !== 'string' || typeof row.unit !== 'string' || !Number.isSafeInteger(row.seq)) return null;
+    if (typeof row.sample !== 'object' || row.sample === null || Number.isNaN(Date.parse(row.sample.timestamp))) return null;
+    return row;
+  } catch {
+    return null;
+  }
+}
+
+/** The same sample in the shape of a reply. A metric that an older row does not have is null. */
+export function sampleOfRow(row: Row): Sample {
+  const metrics = {} as MetricValues;
+  for (const name of METRIC_NAMES) metrics[name] = row.sample[name] ?? null;
+  return {
+    host: row.host,
+    unit: row.unit,
+    unit_hash: row.unit_hash,
+    timestamp: row.sample.timestamp,
+    ts: Date.parse(row.sample.timestamp),
+    seq: row.seq,
+    state: row.state,
+    pid: row.pid,
+    started: row.started,
+    ...metrics,
+  };
+}

@@ -1,0 +1,16 @@
+import { defineConfig } from 'vitest/config';
+
+// Sources are tested directly (`#shared/*` resolves through the condition "source"); only the e2e tier runs dist/.
+const conditions = ['source', 'module', 'node', 'development|production'];
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions, externalConditions: ['source', 'node'] } },
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    // Tests start real servers and processes on two cores: more files at once only make each other slow.
+    maxWorkers: 2,
+  },
+});
