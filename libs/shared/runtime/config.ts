@@ -1,0 +1,313 @@
+// The configuration: `spillway.yaml`, every key overridable by an environment variable, checked once and frozen.
+// All problems are reported in one message, each with its key; a service with a problem does not start.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { nameProblem } from '#shared/contract/series';
+import { PREFIX_PATTERN } from '#shared/contract/subjects';
+
+export const CONFIG_FILE = 'spillway.yaml';
+const SEGMENT_BYTES_DEFAULT = 16 * 1024 * 1024;
+
+const bytes = (min: number) => z.int().min(min);
+const nullableText = z.string().min(1).nullable();
+const unitName = z.string().superRefine((name, context) => {
+  const problem = nameProblem(name);
+  if (problem !== null) context.addIssue({ code: 'custom', message: `the name ${problem}` });
+});
+
+const regularExpression = z.string().superRefine((source, context) => {
+  try {
+    new RegExp(source);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : 'not a regular expression' });
+  }
+});
+
+const RULES = ['pid', 'pidfile', 'match', 'self'] as const;
+
+const target = z
+  .strictObject({
+    /** A process by its id. */
+    pid: z.int().min(1).optional(),
+    /** A file that holds a process id; relative to the configuration file. */
+    pidfile: z.string().min(1).optional(),
+    /** A regular expression on the command line. */
+    match: regularExpression.optional(),
+    /** With `match`: only processes of this user, by name or number. */
+    user: z.union([z.string().min(1), z.int().min(0)]).optional(),
+    /** The collector itself. */
+    self: z.literal(true).optional(),
+    /** False: the process alone, without its descendants. */
+    tree: z.boolean().default(true),
+  })
+  .superRefine((value, context) => {
+    const given = RULES.filter((rule) => value[rule] !== undefined);
+    if (given.length !== 1) {
+      context.addIssue({
+        code: 'custom',
+        message: `needs exactly one of ${RULES.join(', ')}; has ${given.length === 0 ? 'none' : given.join(', ')}`,
+      });
+    }
+    if (value.user !== undefined && value.match === undefined) {
+      context.addIssue({ code: 'custom', message: 'only goes with match', path: ['user'] });
+    }
+  });
+
+const schema = z.strictObject({
+  host: unitName.default(() => hostname()),
+  shard: z.int().min(0).default(0),
+  shards: z.int().min(1).max(1024).default(1),
+  nats: z
+    .strictObject({
+      servers: z.array(z.string().min(1)).min(1).default(['nats://127.0.0.1:4222']),
+      /** Path of a credentials file. */
+      creds: nullableText.default(null),
+      user: nullableText.default(null),
+      password: nullableText.default(null),
+      tls: z
+        .strictObject({ ca_file: z.string().optional(), cert_file: z.string().optional(), key_file: z.string().optional() })
+        .nullable()
+        .default(null),
+      prefix: z.string().regex(PREFIX_PATTERN, 'only letters, digits, _ and -, 32 at most').default('spillway'),
+      replicas: z.int().min(1).max(5).default(1),
+      samples_max_bytes: bytes(1).default(1_073_741_824),
+      evicted_max_bytes: bytes(1).default(1_073_741_824),
+    })
+    .prefault({}),
+  metrics: z
+    .strictObject({
+      retention_minutes: z.number().min(1).max(10_000_000).default(720),
+      sample_interval_secs: z.number().min(0.1).max(60).default(1),
+      max_memory_bytes: bytes(131_072).default(10_485_760),
+      spillover_path: nullableText.default(null),
+      spillover_max_bytes: bytes(0).default(1_073_741_824),
+      spillover_segment_bytes: bytes(4096).optional(),
+    })
+    .prefault({}),
+  units: z.record(unitName, target).nullable().default({}),
+  /** How processes are read: `procfs` needs Linux, `pidusage` works elsewhere. */
+  sampler: z.enum(['auto', 'procfs', 'pidusage']).default('auto'),
+  /** Whether every sample is also published on its live subject. */
+  live_subjects: z.boolean().default(true),
+  /** What the store does when evicted rows have nowhere to go: wait, or drop and count them. */
+  on_spill_blocked: z.enum(['pause', 'drop']).default('pause'),
+  /** Memory for batches that NATS has not acknowledged yet. */
+  outbox_max_bytes: bytes(65_536).default(8 * 1024 * 1024),
+  log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+});
+
+type Parsed = z.infer<typeof schema>;
+export type TargetConfig = z.infer<typeof target>;
+export type NatsConfig = Parsed['nats'];
+export interface MetricsConfig extends Omit<Parsed['metrics'], 'spillover_segment_bytes'> {
+  spillover_segment_bytes: number;
+}
+
+export interface Config extends Omit<Parsed, 'metrics' | 'units'> {
+  /** Absolute paths throughout. `spillover_path` is null when there is no spill. */
+  metrics: MetricsConfig;
+  units: Record<string, TargetConfig>;
+  /** Absolute path of the file that was read; null when there was none. */
+  file: string | null;
+  /** Dotted keys that were given, with where: the file's name or the variable's. */
+  given: ReadonlyMap<string, string>;
+}
+
+/** The configuration is wrong. `problems` has one sentence for each, led by its key. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(
+      `the configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map((problem) => `  ${problem}`).join('\n')}`,
+    );
+    this.name = 'ConfigError';
+    this.problems = problems;
+  }
+}
+
+type Kind = 'text' | 'number' | 'boolean' | 'list';
+
+/** Every key that a variable can set. The variable is `SPILLWAY_` and the key without its group; keys of `nats` also take `SPILLWAY_NATS_`. */
+const VARIABLES: readonly { readonly path: readonly string[]; readonly kind: Kind }[] = [
+  ...(['host', 'sampler', 'on_spill_blocked', 'log_level'] as const).map((key) => ({ path: [key], kind: 'text' as const })),
+  ...(['shard', 'shards', 'outbox_max_bytes'] as const).map((key) => ({ path: [key], kind: 'number' as const })),
+  { path: ['live_subjects'], kind: 'boolean' },
+  { path: ['nats', 'servers'], kind: 'list' },
+  ...(['creds', 'user', 'password', 'prefix'] as const).map((key) => ({ path: ['nats', key], kind: 'text' as const })),
+  ...(['replicas', 'samples_max_bytes', 'evicted_max_bytes'] as const).map((key) => ({ path: ['nats', key], kind: 'number' as const })),
+  ...(['ca_file', 'cert_file', 'key_file'] as const).map((key) => ({ path: ['nats', 'tls', key], kind: 'text' as const })),
+  ...(['retention_minutes', 'sample_interval_secs', 'max_memory_bytes', 'spillover_max_bytes', 'spillover_segment_bytes'] as const).map(
+    (key) => ({ path: ['metrics', key], kind: 'number' as const }),
+  ),
+  { path: ['metrics', 'spillover_path'], kind: 'text' },
+];
+
+/** Variables that set a key, in order of precedence. */
+export function variablesOf(path: readonly string[]): string[] {
+  const key = path.at(-1)?.toUpperCase() ?? '';
+  if (path[0] !== 'nats') return [`SPILLWAY_${key}`];
+  return key === 'SERVERS' ? ['SPILLWAY_NATS_SERVERS'] : [`SPILLWAY_NATS_${key}`, `SPILLWAY_${key}`];
+}
+
+export interface ConfigSource {
+  /** File to read; it must exist. Default: `SPILLWAY_CONFIG`, else `spillway.yaml` in `cwd` if there is one. */
+  readonly file?: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  readonly cwd: string;
+}
+
+/** Reads, merges and checks the configuration. @throws {ConfigError} with every problem. */
+export function loadConfig(source: ConfigSource): Config {
+  const problems: string[] = [];
+  const given = new Map<string, string>();
+  const file = configFile(source);
+  const raw = file === null ? {} : readYaml(file, problems);
+  noteKeys(raw, [], file ?? '', given);
+  // A path in the file is relative to the file, one in a variable to the working directory.
+  const pathBase = new Map<string, string>();
+  for (const { path, kind } of VARIABLES) {
+    for (const variable of variablesOf(path)) {
+      const text = source.env[variable];
+      if (text === undefined) continue;
+      const value = parseVariable(text, kind);
+      if (value === undefined) problems.push(`${variable}: ${JSON.stringify(text)} is not a ${kind}`);
+      else {
+        setPath(raw, path, value);
+        given.set(path.join('.'), variable);
+        pathBase.set(path.join('.'), source.cwd);
+      }
+      break;
+    }
+  }
+  const parsed = schema.safeParse(raw);
+  if (!parsed.success) throw new ConfigError([...problems, ...parsed.error.issues.flatMap(sentencesOf(given))]);
+  const config = finish(parsed.data, file, given, (key) => pathBase.get(key) ?? (file === null ? source.cwd : dirname(file)), problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return deepFreeze(config);
+}
+
+function finish(
+  parsed: Parsed,
+  file: string | null,
+  given: ReadonlyMap<string, string>,
+  baseOf: (key: string) => string,
+  problems: string[],
+): Config {
+  const { metrics, nats } = parsed;
+  const halfOfBudget = Math.floor(metrics.spillover_max_bytes / 2);
+  const segmentBytes = metrics.spillover_segment_bytes ?? Math.min(SEGMENT_BYTES_DEFAULT, halfOfBudget);
+  const spills = metrics.spillover_path !== null && metrics.spillover_max_bytes > 0;
+  if (spills && metrics.spillover_max_bytes < 2 * 4096) {
+    problems.push(
+      `metrics.spillover_max_bytes: ${metrics.spillover_max_bytes} is less than two segments of 4096; raise it, or set 0 for no spill`,
+    );
+  } else if (spills && segmentBytes > halfOfBudget) {
+    problems.push(
+      `metrics.spillover_segment_bytes: ${segmentBytes} is more than half of metrics.spillover_max_bytes (${metrics.spillover_max_bytes}); a segment is the unit of deletion, so set it to ${halfOfBudget} or less`,
+    );
+  }
+  if (parsed.shard >= parsed.shards) problems.push(`shard: ${parsed.shard} is not below shards (${parsed.shards})`);
+  if ((nats.user === null) !== (nats.password === null)) problems.push('nats.user and nats.password go together: one of them is missing');
+  if (nats.creds !== null && nats.user !== null) problems.push('nats.creds and nats.user exclude each other');
+  const absolute = (path: string, key: string): string => (isAbsolute(path) ? path : resolve(baseOf(key), path));
+  const units: Record<string, TargetConfig> = {};
+  for (const [name, unit] of Object.entries(parsed.units ?? {})) {
+    units[name] = unit.pidfile === undefined ? unit : { ...unit, pidfile: absolute(unit.pidfile, `units.${name}`) };
+  }
+  return {
+    ...parsed,
+    nats: { ...nats, creds: nats.creds === null ? null : absolute(nats.creds, 'nats.creds') },
+    metrics: {
+      ...metrics,
+      spillover_segment_bytes: segmentBytes,
+      spillover_path: spills && metrics.spillover_path !== null ? absolute(metrics.spillover_path, 'metrics.spillover_path') : null,
+    },
+    units,
+    file,
+    given,
+  };
+}
+
+function configFile(source: ConfigSource): string | null {
+  const named = source.file ?? source.env['SPILLWAY_CONFIG'];
+  if (named !== undefined && named !== '') {
+    const path = resolve(source.cwd, named);
+    if (!existsSync(path)) throw new ConfigError([`${path}: there is no such file`]);
+    return path;
+  }
+  const usual = resolve(source.cwd, CONFIG_FILE);
+  return existsSync(usual) ? usual : null;
+}
+
+function readYaml(file: string, problems: string[]): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError([`${file}: ${error instanceof Error ? error.message : 'cannot be read'}`]);
+  }
+  const document = parseDocument(text, { prettyErrors: true });
+  if (document.errors.length > 0) throw new ConfigError(document.errors.map((error) => `${file}: ${error.message.split('\n')[0]}`));
+  const raw: unknown = document.toJS();
+  if (raw === null || raw === undefined) return {};
+  if (typeof raw !== 'object' || Array.isArray(raw)) {
+    problems.push(`${file}: must be a mapping of keys to values`);
+    return {};
+  }
+  return raw as Record<string, unknown>;
+}
+
+function parseVariable(text: string, kind: Kind): unknown {
+  const trimmed = text.trim();
+  if (kind === 'text') return trimmed === '' ? null : trimmed;
+  if (kind === 'list')
+    return trimmed
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
+  if (kind === 'boolean') return /^(true|1|yes|on)$/i.test(trimmed) ? true : /^(false|0|no|off)$/i.test(trimmed) ? false : undefined;
+  const number = Number(trimmed);
+  return trimmed === '' || Number.isNaN(number) ? undefined : number;
+}
+
+function setPath(raw: Record<string, unknown>, path: readonly string[], value: unknown): void {
+  let group = raw;
+  for (const key of path.slice(0, -1)) {
+    const inner = group[key];
+    if (typeof inner !== 'object' || inner === null) group[key] = {};
+    group = group[key] as Record<string, unknown>;
+  }
+  group[path.at(-1) as string] = value;
+}
+
+function noteKeys(value: unknown, path: string[], origin: string, given: Map<string, string>): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    if (path.length > 0) given.set(path.join('.'), origin);
+    return;
+  }
+  for (const [key, member] of Object.entries(value)) noteKeys(member, [...path, key], origin, given);
+}
+
+/** One sentence for each key that is wrong; unknown keys are named one by one. */
+function sentencesOf(given: ReadonlyMap<string, string>): (issue: z.core.$ZodIssue) => string[] {
+  return (issue) => {
+    const key = issue.path.join('.');
+    if (issue.code === 'unrecognized_keys')
+      return issue.keys.map((name) => `${key === '' ? name : `${key}.${name}`}: there is no such key`);
+    const origin = given.get(key);
+    const from = origin?.startsWith('SPILLWAY_') ? ` (from ${origin})` : '';
+    return [`${key === '' ? 'spillway.yaml' : key}: ${issue.message}${from}`];
+  };
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value) && !(value instanceof Map)) {
+    Object.freeze(value);
+    for (const member of Object.values(value)) deepFreeze(member);
+  }
+  return value;
+}
