@@ -95,3 +95,23 @@ export function sampleOfRow(row: Row): Sample {
     ...metrics,
   };
 }
+
+/** The part of a sample's JSON that is the same for every sample of a series. */
+export function samplePrefix(host: string, unit: string): string {
+  return `{"host":${JSON.stringify(host)},"unit":${JSON.stringify(unit)},"unit_hash":"${unitHash(host, unit)}","timestamp":"`;
+}
+
+/** One {@link Sample} as JSON text. Arguments as for {@link formatRow}; `prefix` from {@link samplePrefix}. */
+export function formatSample(
+  prefix: string,
+  ts: number,
+  seq: number,
+  state: State,
+  pid: number,
+  started: number,
+  values: ArrayLike<number>,
+): string {
+  let sample = `${prefix}${new Date(ts).toISOString()}","ts":${ts},"seq":${seq},"state":"${state}","pid":${text(pid)},"started":${text(started)}`;
+  for (let i = 0; i < METRIC_KEYS.length; i++) sample += METRIC_KEYS[i] + text(values[i] as number);
+  return `${sample}}`;
+}

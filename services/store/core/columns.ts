@@ -1,0 +1,88 @@
+// Rows in log order as plain typed arrays: the head of the window, and the form a block takes while it is rewritten or evicted.
+// A batch is one entry of the batch arrays and a contiguous run of entries of the row arrays; which series a row belongs
+// to is told by the batch's shape (the list of its series), not stored with the row.
+
+import { METRICS } from '#shared/contract/metrics';
+
+/** Numeric columns of a row: `pid`, `started`, then the metrics in table order. Null is NaN. */
+export const COLUMN_COUNT = 2 + METRICS.length;
+export const PID = 0;
+export const STARTED = 1;
+export const FIRST_METRIC = 2;
+
+const BATCH_BYTES = 4 * 8 + 3 * 4;
+const ROW_BYTES = COLUMN_COUNT * 8 + 1;
+
+export class Columns {
+  batches = 0;
+  rows = 0;
+  seq = new Float64Array(0);
+  /** Wall clock of the reading, ms. */
+  ts = new Float64Array(0);
+  /** When JetStream stored the batch, ms. */
+  arrival = new Float64Array(0);
+  tick = new Float64Array(0);
+  /** Ids of the catalog. */
+  source = new Uint32Array(0);
+  shape = new Uint32Array(0);
+  /** First row of the batch; its rows end where the next batch's start. */
+  rowStart = new Uint32Array(0);
+  /** Codes: indexes into `STATES`. */
+  state = new Uint8Array(0);
+  values: Float64Array[] = Array.from({ length: COLUMN_COUNT }, () => new Float64Array(0));
+
+  get bytes(): number {
+    return this.seq.length * BATCH_BYTES + this.state.length * ROW_BYTES;
+  }
+
+  /** Bytes that `bytes` would be after {@link Columns.reserve}. */
+  bytesAfter(batches: number, rows: number): number {
+    return capacityFor(this.seq.length, batches) * BATCH_BYTES + capacityFor(this.state.length, rows) * ROW_BYTES;
+  }
+
+  static bytesFor(batches: number, rows: number): number {
+    return batches * BATCH_BYTES + rows * ROW_BYTES;
+  }
+
+  /** Makes room for so many in all. */
+  reserve(batches: number, rows: number): void {
+    const batchCapacity = capacityFor(this.seq.length, batches);
+    if (batchCapacity !== this.seq.length) {
+      this.seq = grown(this.seq, batchCapacity);
+      this.ts = grown(this.ts, batchCapacity);
+      this.arrival = grown(this.arrival, batchCapacity);
+      this.tick = grown(this.tick, batchCapacity);
+      this.source = grown(this.source, batchCapacity);
+      this.shape = grown(this.shape, batchCapacity);
+      this.rowStart = grown(this.rowStart, batchCapacity);
+    }
+    const rowCapacity = capacityFor(this.state.length, rows);
+    if (rowCapacity !== this.state.length) {
+      this.state = grown(this.state, rowCapacity);
+      this.values = this.values.map((column) => grown(column, rowCapacity));
+    }
+  }
+
+  /** Forgets the rows and keeps the arrays, unless they have grown beyond `bytesMax`. */
+  clear(bytesMax: number): void {
+    this.batches = 0;
+    this.rows = 0;
+    if (this.bytes <= bytesMax) return;
+    Object.assign(this, new Columns());
+  }
+
+  rowEnd(batch: number): number {
+    return batch + 1 < this.batches ? (this.rowStart[batch + 1] as number) : this.rows;
+  }
+}
+
+/** Grows by half: doubling would leave half of a small budget unused. */
+function capacityFor(present: number, wanted: number): number {
+  return wanted <= present ? present : Math.max(wanted, 32, Math.ceil(present * 1.5));
+}
+
+function grown<T extends Float64Array | Uint32Array | Uint8Array>(array: T, capacity: number): T {
+  const larger = new (array.constructor as new (length: number) => T)(capacity);
+  larger.set(array);
+  return larger;
+}

@@ -1,0 +1,491 @@
+// The window: what the store holds in memory, exactly the log from the floor to the head.
+//
+// New rows go to the head, plain typed arrays. When the head is full or 60 s old it is sealed into a block. Evicting takes
+// the oldest block: one number moves, the floor. Nothing here knows the time, the bus or the disk: the caller passes the
+// time in, asks what is due, publishes it, and moves the floor when that has been acknowledged.
+//
+// Invariants: blocks are contiguous, from the floor (which may lie inside the first) to the head; `bytes` is all that is held;
+// a position without rows (a refused or repeated message) is an empty place and costs nothing.
+
+import type { Batch } from '#shared/contract/batch';
+import type { SeqRange } from '#shared/contract/eviction';
+import { METRIC_NAMES, STATES } from '#shared/contract/metrics';
+import {
+  type BatchList,
+  type Block,
+  decodeBatches,
+  decodeBlock,
+  decodeSeries,
+  encodeBlock,
+  SeriesColumns,
+  seriesAt,
+  sourceAt,
+} from './block.ts';
+import { Catalog } from './catalog.ts';
+import { COLUMN_COUNT, Columns, FIRST_METRIC, PID, STARTED } from './columns.ts';
+import { IntervalSet } from './interval-set.ts';
+
+export interface WindowOptions {
+  /** Hard limit of what is held, bytes. */
+  readonly budgetBytes: number;
+  /** First position of the window. */
+  readonly floor: number;
+  /** Positions from the floor on that are known to repeat batches already evicted. */
+  readonly duplicates?: readonly SeqRange[];
+}
+
+export interface WindowBytes {
+  total: number;
+  head: number;
+  blocks: number;
+  series: number;
+  pull: number;
+}
+
+/** Rows of one series in one block or in the head, in log order. Arrays are valid until the next one is read. */
+export interface Slice {
+  readonly count: number;
+  readonly seq: Float64Array;
+  readonly ts: Float64Array;
+  readonly columns: SeriesColumns;
+}
+
+export const HEAD_AGE_MS_MAX = 60_000;
+/** The head and its double for rewriting take an eighth of a small budget; of a large one no more than what makes good blocks. */
+const HEAD_SHARE = 16;
+const HEAD_BYTES_MAX = 512 * 1024;
+/** Repeated messages beyond this many ranges are a flood: the window moves on instead of remembering them. */
+const DUPLICATE_RANGES_MAX = 4_096;
+
+export class Window {
+  readonly catalog = new Catalog();
+  readonly budgetBytes: number;
+  /** First position in the window. */
+  floor: number;
+  /** First position not yet read. */
+  next: number;
+  rows = 0;
+  /** Payload bytes pulled from the log and not yet in the window; told by the owner. */
+  pullBytes = 0;
+  readonly blocks: Block[] = [];
+  readonly head = new Columns();
+  private readonly scratch = new Columns();
+  private readonly duplicates = new IntervalSet();
+  private readonly headBytesMax: number;
+  private headFrom: number;
+  private headSinceMs = 0;
+  private blockBytes = 0;
+  private readonly slice = new SeriesColumns();
+
+  constructor(options: WindowOptions) {
+    this.budgetBytes = options.budgetBytes;
+    this.headBytesMax = Math.min(HEAD_BYTES_MAX, Math.floor(options.budgetBytes / HEAD_SHARE));
+    this.floor = options.floor;
+    this.next = options.floor;
+    this.headFrom = options.floor;
+    for (const { first, last } of options.duplicates ?? []) for (let seq = first; seq <= last; seq++) this.duplicates.add(seq);
+  }
+
+  get bytes(): WindowBytes {
+    const head = this.head.bytes + this.scratch.bytes;
+    const series = this.catalog.bytes + this.duplicates.bytes;
+    return { total: head + this.blockBytes + series + this.pullBytes, head, blocks: this.blockBytes, series, pull: this.pullBytes };
+  }
+
+  /** True when something has to be evicted before more is read. */
+  get isOverBudget(): boolean {
+    return this.bytes.total > this.budgetBytes || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
+  }
+
+  /** Positions from the floor on that repeat an earlier batch. */
+  get duplicateRanges(): SeqRange[] {
+    return this.duplicates.ranges;
+  }
+
+  /** Takes a batch that the log has at `seq`. A batch whose tick is in the window already is an empty place. */
+  append(batch: Batch, seq: number, arrivalMs: number, nowMs: number): 'appended' | 'duplicate' {
+    this.skip(seq);
+    if (this.duplicates.has(seq)) return 'duplicate';
+    const sourceId = this.catalog.sourceFor(batch.host, batch.boot, batch.part);
+    const source = this.catalog.source(sourceId);
+    if (source.ticks.has(batch.tick)) {
+      this.duplicates.add(seq);
+      return 'duplicate';
+    }
+    const count = batch.unit.length;
+    this.makeRoom(seq, count);
+    if (this.head.batches === 0) this.headSinceMs = nowMs;
+    const shape = this.catalog.shapeFor(source, batch.unit);
+    this.catalog.addBatch(source, shape, batch.tick);
+    const { head } = this;
+    const at = head.batches++;
+    head.seq[at] = seq;
+    head.ts[at] = batch.ts;
+    head.arrival[at] = arrivalMs;
+    head.tick[at] = batch.tick;
+    head.source[at] = sourceId;
+    head.shape[at] = shape;
+    head.rowStart[at] = head.rows;
+    this.appendRows(batch, this.catalog.shape(shape));
+    this.rows += count;
+    return 'appended';
+  }
+
+  /** Moves the head behind an empty place. */
+  skip(seq: number): void {
+    if (seq < this.next) throw new RangeError(`position ${seq} is below ${this.next}, the head of the window`);
+    this.next = seq + 1;
+  }
+
+  /** Seals the head when it is {@link HEAD_AGE_MS_MAX} old. */
+  sealIfOld(nowMs: number): void {
+    if (this.head.batches > 0 && nowMs - this.headSinceMs >= HEAD_AGE_MS_MAX) this.seal();
+  }
+
+  /** Turns the head into a block. Does nothing when it is empty. */
+  seal(): void {
+    this.sealUpTo(this.next);
+  }
+
+  /** End of what should be evicted next to free memory: the oldest block. Equal to the floor when nothing is held. */
+  oldestBlockEnd(): number {
+    if (this.blocks.length === 0) this.seal();
+    return this.blocks[0]?.to ?? this.next;
+  }
+
+  /** First position that arrived at or after `cutoffMs`; the floor when nothing is older. */
+  firstSince(cutoffMs: number): number {
+    for (let i = 0; i < this.blocks.length; i++) {
+      const block = this.blocks[i] as Block;
+      if (block.lastArrivalMs < cutoffMs) continue;
+      if (i === 0 || block.firstArrivalMs < cutoffMs) return this.firstInBlockSince(block, cutoffMs);
+      return block.from;
+    }
+    const { head } = this;
+    for (let i = 0; i < head.batches; i++) {
+      if ((head.arrival[i] as number) >= cutoffMs) return i === 0 ? this.headFrom : (head.seq[i] as number);
+    }
+    return head.batches > 0 || this.blocks.length > 0 ? this.next : this.floor;
+  }
+
+  /** End of the first block, at least `rows` rows from the floor; the head when there are not that many. */
+  endOfRows(rows: number): number {
+    if (this.head.batches > 0 && this.blocks.length === 0) this.seal();
+    let seen = 0;
+    for (const block of this.blocks) {
+      seen += block.rows;
+      if (seen >= rows) return block.to;
+    }
+    return this.next;
+  }
+
+  /**
+   * The rows of the first block from the floor on, in log order, at most up to `to`. Valid until the window is changed.
+   * Null when there are none: then the floor may be moved without telling anyone about rows.
+   */
+  oldestRows(to: number): { columns: Columns; firstBatch: number; lastBatch: number; end: number } | null {
+    if (this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to) this.seal();
+    const block = this.blocks[0];
+    if (block === undefined) return null;
+    this.scratch.clear(this.headBytesMax);
+    decodeBlock(block, this.catalog, this.scratch);
+    const end = Math.min(to, block.to);
+    let firstBatch = 0;
+    while (firstBatch < this.scratch.batches && (this.scratch.seq[firstBatch] as number) < this.floor) firstBatch++;
+    let lastBatch = firstBatch;
+    while (lastBatch < this.scratch.batches && (this.scratch.seq[lastBatch] as number) < end) lastBatch++;
+    return { columns: this.scratch, firstBatch, lastBatch, end };
+  }
+
+  /** Moves the floor up to `to`: everything below has left the window. */
+  evictTo(to: number): void {
+    if (to > this.next) throw new RangeError(`cannot evict to ${to}: the window ends at ${this.next}`);
+    if (to > this.headFrom) this.seal();
+    while (this.floor < to) {
+      const block = this.blocks[0];
+      if (block === undefined) {
+        this.floor = to;
+        this.headFrom = Math.max(this.headFrom, to);
+        break;
+      }
+      const end = Math.min(to, block.to);
+      this.removeBatches(block, end);
+      this.floor = end;
+      if (end === block.to) this.dropOldest(block);
+    }
+    this.duplicates.deleteBelow(this.floor);
+    this.scratch.clear(this.headBytesMax);
+  }
+
+  /** Forgets everything and starts again at `floor`: the log has become another one. */
+  reset(floor: number): void {
+    while (this.blocks.length > 0 || this.head.batches > 0) this.evictTo(this.next);
+    this.floor = floor;
+    this.next = floor;
+    this.headFrom = floor;
+    this.duplicates.deleteBelow(Number.POSITIVE_INFINITY);
+  }
+
+  /** Largest `ts` of the series in the window. */
+  newestTs(series: number): number {
+    if (this.catalog.isStale[series] === 1) this.refreshNewest(series);
+    return this.catalog.newestTs[series] as number;
+  }
+
+  /** Pieces of the window, oldest first: the blocks, then the head (null). */
+  pieces(): (Block | null)[] {
+    return this.head.batches > 0 ? [...this.blocks, null] : [...this.blocks];
+  }
+
+  /** Least and largest `ts` of a host's batches in a piece; null when it has none. */
+  timesOf(piece: Block | null, sources: Iterable<number>): { minTs: number; maxTs: number } | null {
+    let minTs = Number.POSITIVE_INFINITY;
+    let maxTs = Number.NEGATIVE_INFINITY;
+    if (piece === null) {
+      const wanted = new Set(sources);
+      for (let i = 0; i < this.head.batches; i++) {
+        if (!wanted.has(this.head.source[i] as number)) continue;
+        minTs = Math.min(minTs, this.head.ts[i] as number);
+        maxTs = Math.max(maxTs, this.head.ts[i] as number);
+      }
+    } else {
+      for (const source of sources) {
+        const at = sourceAt(piece, source);
+        if (at === -1) continue;
+        minTs = Math.min(minTs, piece.sourceMinTs[at] as number);
+        maxTs = Math.max(maxTs, piece.sourceMaxTs[at] as number);
+      }
+    }
+    return minTs === Number.POSITIVE_INFINITY ? null : { minTs, maxTs };
+  }
+
+  /** Batches of some sources in a piece, in log order, from the floor on. */
+  batchesOf(piece: Block | null, sources: Iterable<number>): BatchList {
+    const list =
+      piece === null
+        ? this.headBatches(new Set(sources))
+        : decodeBatches(
+            piece,
+            [...sources].map((source) => sourceAt(piece, source)).filter((at) => at !== -1),
+          );
+    let from = 0;
+    while (from < list.seq.length && (list.seq[from] as number) < this.floor) from++;
+    return from === 0
+      ? list
+      : (Object.fromEntries(Object.entries(list).map(([key, column]) => [key, column.subarray(from)])) as unknown as BatchList);
+  }
+
+  /** Rows of a series in a piece, from the floor on; null when it has none. */
+  sliceOf(piece: Block | null, series: number): Slice | null {
+    const host = this.catalog.hostOf(series);
+    if (piece === null) return this.headSlice(series, new Set(host.sources.values()));
+    const at = seriesAt(piece, series);
+    if (at === -1) return null;
+    const places = [...host.sources.values()].map((source) => sourceAt(piece, source)).filter((place) => place !== -1);
+    const batches = decodeBatches(piece, places);
+    const has = this.shapesWith(series);
+    const seq: number[] = [];
+    const ts: number[] = [];
+    for (let i = 0; i < batches.seq.length; i++) {
+      if (has(batches.shape[i] as number) === -1) continue;
+      seq.push(batches.seq[i] as number);
+      ts.push(batches.ts[i] as number);
+    }
+    const count = decodeSeries(piece, at, this.slice);
+    if (count !== seq.length) throw new Error(`block ${piece.from}: ${count} rows of a series, ${seq.length} batches with it`);
+    return this.cutBelowFloor(count, Float64Array.from(seq), Float64Array.from(ts));
+  }
+
+  private appendRows(batch: Batch, series: Uint32Array): void {
+    const { head, catalog } = this;
+    const start = head.rows;
+    const count = series.length;
+    fill(head.values[PID] as Float64Array, start, batch.pid);
+    fill(head.values[STARTED] as Float64Array, start, batch.started);
+    for (let metric = 0; metric < METRIC_NAMES.length; metric++) {
+      const values = batch[METRIC_NAMES[metric] as (typeof METRIC_NAMES)[number]];
+      const column = head.values[FIRST_METRIC + metric] as Float64Array;
+      if (values === undefined) column.fill(Number.NaN, start, start + count);
+      else fill(column, start, values);
+    }
+    for (let i = 0; i < count; i++) {
+      const id = series[i] as number;
+      const state = STATES.indexOf(batch.state[i] as (typeof STATES)[number]);
+      head.state[start + i] = state;
+      catalog.rows[id] = (catalog.rows[id] as number) + 1;
+      if (batch.ts >= (catalog.newestTs[id] as number)) {
+        catalog.newestTs[id] = batch.ts;
+        catalog.newestState[id] = state;
+        catalog.newestPid[id] = (head.values[PID] as Float64Array)[start + i] as number;
+        catalog.newestStarted[id] = (head.values[STARTED] as Float64Array)[start + i] as number;
+        catalog.isStale[id] = 0;
+      }
+    }
+    head.rows = start + count;
+  }
+
+  /** Room in the head for one more batch: within its limit, unless a single batch is larger than that. */
+  private makeRoom(seq: number, rows: number): void {
+    const { head } = this;
+    if (head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows) > this.headBytesMax) {
+      // Arrays whose proportion of rows to batches no longer fits the traffic are given back.
+      const isIllFitting = Columns.bytesFor(head.batches, head.rows) < head.bytes / 2;
+      this.sealUpTo(seq);
+      if (isIllFitting) head.clear(0);
+    }
+    head.reserve(head.batches + 1, head.rows + rows);
+  }
+
+  private sealUpTo(to: number): void {
+    const { head } = this;
+    if (head.batches === 0) {
+      // Empty places at the end of a block belong to it, so that blocks stay contiguous.
+      const last = this.blocks.at(-1);
+      if (last === undefined) return;
+      this.blocks[this.blocks.length - 1] = { ...last, to };
+      this.headFrom = to;
+      return;
+    }
+    const block = encodeBlock(head, this.catalog, this.headFrom, to);
+    this.headFrom = to;
+    head.clear(this.headBytesMax);
+    this.blocks.push(block);
+    this.blockBytes += block.bytes;
+    this.mergeNewest();
+  }
+
+  /**
+   * Blocks sealed by age may be small, and every block has a price. The newest two become one while they are of like size and
+   * fit the scratch arrays: each row is rewritten a logarithmic number of times.
+   */
+  private mergeNewest(): void {
+    for (;;) {
+      const newer = this.blocks.at(-1);
+      const older = this.blocks.at(-2);
+      if (newer === undefined || older === undefined || older.from < this.floor || older.rows > 2 * newer.rows) return;
+      if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows) > this.headBytesMax) return;
+      this.scratch.clear(this.headBytesMax);
+      decodeBlock(older, this.catalog, this.scratch);
+      decodeBlock(newer, this.catalog, this.scratch);
+      const merged = encodeBlock(this.scratch, this.catalog, older.from, newer.to);
+      this.scratch.clear(this.headBytesMax);
+      this.blocks.splice(-2, 2, merged);
+      this.blockBytes += merged.bytes - older.bytes - newer.bytes;
+    }
+  }
+
+  private firstInBlockSince(block: Block, cutoffMs: number): number {
+    if (block.firstArrivalMs >= cutoffMs) return Math.max(this.floor, block.from);
+    const { seq, arrival } = decodeBatches(block, [...block.sources.keys()]);
+    for (let i = 0; i < seq.length; i++) if ((arrival[i] as number) >= cutoffMs) return Math.max(this.floor, seq[i] as number);
+    return block.to;
+  }
+
+  private removeBatches(block: Block, end: number): void {
+    const { catalog } = this;
+    const list = decodeBatches(block, [...block.sources.keys()]);
+    for (let i = 0; i < list.seq.length; i++) {
+      const seq = list.seq[i] as number;
+      if (seq < this.floor || seq >= end) continue;
+      const series = catalog.shape(list.shape[i] as number);
+      const ts = list.ts[i] as number;
+      for (const id of series) {
+        catalog.rows[id] = (catalog.rows[id] as number) - 1;
+        if (ts >= (catalog.newestTs[id] as number)) catalog.isStale[id] = 1;
+      }
+      this.rows -= series.length;
+      catalog.removeBatch(catalog.source(list.source[i] as number), list.shape[i] as number, list.tick[i] as number);
+    }
+  }
+
+  private dropOldest(block: Block): void {
+    this.blocks.shift();
+    this.blockBytes -= block.bytes;
+    this.catalog.release(block.series, block.sources, block.shapes);
+  }
+
+  private refreshNewest(series: number): void {
+    const { catalog } = this;
+    catalog.newestTs[series] = Number.NEGATIVE_INFINITY;
+    for (const piece of this.pieces()) {
+      const slice = this.sliceOf(piece, series);
+      if (slice === null) continue;
+      for (let i = 0; i < slice.count; i++) {
+        if ((slice.ts[i] as number) < (catalog.newestTs[series] as number)) continue;
+        catalog.newestTs[series] = slice.ts[i] as number;
+        catalog.newestState[series] = slice.columns.state[i] as number;
+        catalog.newestPid[series] = (slice.columns.values[PID] as Float64Array)[i] as number;
+        catalog.newestStarted[series] = (slice.columns.values[STARTED] as Float64Array)[i] as number;
+      }
+    }
+    catalog.isStale[series] = 0;
+  }
+
+  private headBatches(sources: ReadonlySet<number>): BatchList {
+    const { head } = this;
+    const wanted: number[] = [];
+    for (let i = 0; i < head.batches; i++) if (sources.has(head.source[i] as number)) wanted.push(i);
+    const floats = (column: Float64Array): Float64Array => Float64Array.from(wanted, (i) => column[i] as number);
+    const integers = (column: Uint32Array): Uint32Array => Uint32Array.from(wanted, (i) => column[i] as number);
+    return {
+      seq: floats(head.seq),
+      ts: floats(head.ts),
+      arrival: floats(head.arrival),
+      tick: floats(head.tick),
+      source: integers(head.source),
+      shape: integers(head.shape),
+    };
+  }
+
+  private headSlice(series: number, sources: ReadonlySet<number>): Slice | null {
+    const { head } = this;
+    const indexIn = this.shapesWith(series);
+    const seq: number[] = [];
+    const ts: number[] = [];
+    const rows: number[] = [];
+    for (let i = 0; i < head.batches; i++) {
+      if (!sources.has(head.source[i] as number)) continue;
+      const index = indexIn(head.shape[i] as number);
+      if (index === -1) continue;
+      seq.push(head.seq[i] as number);
+      ts.push(head.ts[i] as number);
+      rows.push((head.rowStart[i] as number) + index);
+    }
+    if (rows.length === 0) return null;
+    this.slice.reserve(rows.length);
+    for (let i = 0; i < rows.length; i++) this.slice.state[i] = head.state[rows[i] as number] as number;
+    for (let column = 0; column < COLUMN_COUNT; column++) {
+      const from = head.values[column] as Float64Array;
+      const target = this.slice.values[column] as Float64Array;
+      for (let i = 0; i < rows.length; i++) target[i] = from[rows[i] as number] as number;
+    }
+    return this.cutBelowFloor(rows.length, Float64Array.from(seq), Float64Array.from(ts));
+  }
+
+  private cutBelowFloor(count: number, seq: Float64Array, ts: Float64Array): Slice | null {
+    let from = 0;
+    while (from < count && (seq[from] as number) < this.floor) from++;
+    if (from === count) return null;
+    if (from === 0) return { count, seq, ts, columns: this.slice };
+    this.slice.state.copyWithin(0, from, count);
+    for (const column of this.slice.values) column.copyWithin(0, from, count);
+    return { count: count - from, seq: seq.subarray(from), ts: ts.subarray(from), columns: this.slice };
+  }
+
+  /** Index of the series in a shape, -1 when it has it not; remembered, because batches share their shapes. */
+  private shapesWith(series: number): (shape: number) => number {
+    const known = new Map<number, number>();
+    return (shape) => {
+      let index = known.get(shape);
+      if (index === undefined) {
+        index = this.catalog.shape(shape).indexOf(series);
+        known.set(shape, index);
+      }
+      return index;
+    };
+  }
+}
+
+function fill(column: Float64Array, start: number, values: readonly (number | null)[]): void {
+  for (let i = 0; i < values.length; i++) column[start + i] = values[i] ?? Number.NaN;
+}
