@@ -19,6 +19,8 @@ export const EVICTION_HEADERS = {
   reason: 'Spillway-Reason',
   /** Positions at or above `to` that are empty because the same batch stood earlier in the log: `7,9-12`. Absent: none. */
   duplicates: 'Spillway-Duplicates',
+  /** Random name of the store process that published it: by it a store knows its own events from another's. */
+  writer: 'Spillway-Writer',
   /** Rows dropped instead of carried, because no spill is configured. Absent: none. */
   dropped: 'Spillway-Dropped',
 } as const;

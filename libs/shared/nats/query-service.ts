@@ -14,6 +14,14 @@ export interface Endpoint<Schema extends z.ZodType = z.ZodType> {
   readonly answer: (request: z.infer<Schema>) => unknown;
 }
 
+/** A reply that is JSON text already. */
+export class JsonText {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
 /** Keeps request and answer of one endpoint in step. */
 export function endpoint<Schema extends z.ZodType>(request: Schema, answer: (request: z.infer<Schema>) => unknown): Endpoint {
   return { request, answer } as Endpoint;
@@ -53,7 +61,8 @@ export async function startQueryService(link: NatsLink, options: QueryServiceOpt
 
 async function respond(message: ServiceMsg, one: Endpoint, logger: Logger): Promise<void> {
   try {
-    const reply = JSON.stringify(await one.answer(readRequest(message.data, one.request)));
+    const answer = await one.answer(readRequest(message.data, one.request));
+    const reply = answer instanceof JsonText ? answer.text : JSON.stringify(answer);
     if (reply.length > REPLY_BYTES_MAX)
       logger.error({ subject: message.subject, reply_bytes: reply.length }, 'a reply is larger than its limit');
     message.respond(reply);

@@ -1,0 +1,78 @@
+// Reads through the lines of a segment and says what they are: totals, positions, and how far they are good.
+
+import { addTimes, emptyTotals, forEachLine, type RecordFormat, type Totals } from './record-format.ts';
+
+export interface LineScan extends Totals {
+  /** Position of the first record; null when there is none. */
+  first: number | null;
+  last: number | null;
+  /** Records with position `last`. */
+  rowsOfLast: number;
+  /** Why the line at `contentBytes` is not a record that belongs there; null when all whole lines are good. */
+  problem: string | null;
+}
+
+/**
+ * Reads whole lines up to the first that is bad: not JSON, without a position, or with one below that of the line before.
+ * The totals are those of the good lines.
+ * @param expectedFirst position that the first record must have; null when any will do
+ */
+export async function scanStrictly(blocks: AsyncIterable<Buffer>, format: RecordFormat, expectedFirst: number | null): Promise<LineScan> {
+  const scan = emptyScan();
+  for await (const block of blocks) {
+    forEachLine(block, (start, end) => {
+      const seq = format.seqOf(block, start, end);
+      scan.problem = problemOf(block, start, end, seq, scan.last ?? expectedFirst, scan.last === null && expectedFirst !== null);
+      if (scan.problem === null) count(scan, seq as number, format.timeOf(block, start, end), end + 1 - start);
+      return scan.problem === null;
+    });
+    if (scan.problem !== null) break;
+  }
+  return scan;
+}
+
+/** Reads all lines; those without a position count as bytes only. */
+export async function scanLeniently(blocks: AsyncIterable<Buffer>, format: RecordFormat): Promise<LineScan> {
+  const scan = emptyScan();
+  for await (const block of blocks) {
+    forEachLine(block, (start, end) => {
+      const seq = format.seqOf(block, start, end);
+      if (seq === null) scan.contentBytes += end + 1 - start;
+      else count(scan, seq, format.timeOf(block, start, end), end + 1 - start);
+      return true;
+    });
+  }
+  return scan;
+}
+
+function emptyScan(): LineScan {
+  return { ...emptyTotals(), first: null, last: null, rowsOfLast: 0, problem: null };
+}
+
+function count(scan: LineScan, seq: number, timeMs: number | null, bytes: number): void {
+  scan.rows++;
+  scan.contentBytes += bytes;
+  scan.first ??= seq;
+  scan.rowsOfLast = seq === scan.last ? scan.rowsOfLast + 1 : 1;
+  scan.last = seq;
+  addTimes(scan, timeMs, timeMs);
+}
+
+function problemOf(
+  block: Buffer,
+  start: number,
+  end: number,
+  seq: number | null,
+  previous: number | null,
+  mustBeEqual: boolean,
+): string | null {
+  if (seq === null) return 'a line has no position';
+  if (mustBeEqual && seq !== previous) return `the first line has position ${seq}, the name says ${previous}`;
+  if (previous !== null && seq < previous) return `position ${seq} follows ${previous}`;
+  try {
+    const record: unknown = JSON.parse(block.toString('utf8', start, end));
+    return typeof record === 'object' && record !== null ? null : 'a line is not a JSON object';
+  } catch {
+    return 'a line is not JSON';
+  }
+}

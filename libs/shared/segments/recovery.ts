@@ -1,0 +1,164 @@
+// Opening a directory of segments after whatever happened to it: finishes or undoes what was interrupted, cuts what was
+// never acknowledged, moves aside what cannot be read, and says what is there. It never wipes and deletes nothing but
+// temporaries, empty files, and one of two copies of the same records.
+
+import { Catalogue, compareSegments, type Segment } from './catalogue.ts';
+import type { DiskFile } from './disk.ts';
+import { GZIP_HEADER_BYTES_MAX, GZIP_TRAILER_BYTES, readGzipMetadata, trailerLength } from './gzip-member.ts';
+import { readChunks, readGunzipped, wholeLines } from './line-blocks.ts';
+import { type LineScan, scanLeniently, scanStrictly } from './line-scan.ts';
+import type { Totals } from './record-format.ts';
+import {
+  fileNames,
+  fileSize,
+  makeDirectory,
+  openFile,
+  quarantineBytes,
+  quarantineFile,
+  removeFile,
+  type SegmentDirectory,
+  syncNames,
+} from './segment-directory.ts';
+import { isDamage, textOf } from './segment-errors.ts';
+import { isTemporaryName, parseSegmentName } from './segment-name.ts';
+
+interface Found {
+  readonly name: string;
+  readonly log: number;
+  readonly first: number;
+  readonly last: number | null;
+}
+
+/** What is in the directory, in order. All that it returns is durable. */
+export async function recoverDirectory(directory: SegmentDirectory): Promise<Catalogue> {
+  await makeDirectory(directory);
+  const names = await fileNames(directory);
+  for (const name of names) if (isTemporaryName(directory.prefix, name)) await removeFile(directory, name);
+  const found = names.flatMap((name): Found[] => {
+    const parsed = parseSegmentName(directory.prefix, name);
+    return parsed === null ? [] : [{ name, ...parsed }];
+  });
+  const dropped = await settleInterruptedSealings(directory, found);
+  const catalogue = new Catalogue();
+  for (const one of found.filter(({ name }) => !dropped.has(name)).sort(compareSegments)) {
+    const segment = one.last === null ? await recoverRaw(directory, one) : await recoverSealed(directory, one, one.last);
+    if (segment !== null) catalogue.add(segment);
+  }
+  await syncNames(directory);
+  return catalogue;
+}
+
+/** Where a segment is there both raw and sealed, keeps the sealed one if it is complete. Returns the names removed. */
+async function settleInterruptedSealings(directory: SegmentDirectory, found: readonly Found[]): Promise<Set<string>> {
+  const removed = new Set<string>();
+  for (const raw of found.filter(({ last }) => last === null)) {
+    for (const sealed of found.filter((other) => other.last !== null && compareSegments(other, raw) === 0)) {
+      await syncNames(directory); // the sealed name first, then the end of the raw one
+      const rawBytes = await fileSize(directory, raw.name);
+      const scan = await scanSealed(directory, sealed.name);
+      const isComplete = typeof scan !== 'string' && scan.contentBytes >= (rawBytes ?? 0);
+      const name = isComplete ? raw.name : sealed.name;
+      await removeFile(directory, name);
+      removed.add(name);
+    }
+  }
+  return removed;
+}
+
+async function recoverRaw(directory: SegmentDirectory, found: Found): Promise<Segment | null> {
+  const file = await openFile(directory, found.name, 'r+');
+  if (file === null) return null;
+  let scan: LineScan | string;
+  let size: number;
+  try {
+    size = (await file.stat()).size;
+    scan = await readable(() => scanStrictly(wholeLines(readChunks(file, 0, size)), directory.format, found.first));
+    if (typeof scan !== 'string') await cutAfter(directory, found.name, file, scan, size);
+  } finally {
+    await file.close();
+  }
+  if (typeof scan === 'string') {
+    await quarantineFile(directory, found.name, size, scan);
+    return null;
+  }
+  if (scan.last === null) {
+    await removeFile(directory, found.name);
+    return null;
+  }
+  return {
+    ...totalsOf(scan),
+    log: found.log,
+    first: found.first,
+    last: scan.last,
+    name: found.name,
+    isSealed: false,
+    diskBytes: scan.contentBytes,
+    syncedBytes: scan.contentBytes,
+  };
+}
+
+/** Leaves the good lines in the file: a torn end is cut, bad lines and what follows them are moved aside. */
+async function cutAfter(directory: SegmentDirectory, name: string, file: DiskFile, scan: LineScan, size: number): Promise<void> {
+  if (scan.contentBytes < size) {
+    if (scan.problem === null) directory.onEvent({ event: 'tail_cut', name, bytes: size - scan.contentBytes });
+    else await quarantineBytes(directory, name, readChunks(file, scan.contentBytes, size), scan.problem);
+    await file.truncate(scan.contentBytes);
+  }
+  // What a killed process had written but not synced counts from here on, so it must be durable from here on.
+  await file.datasync();
+}
+
+/** A sealed segment as found in the directory; one that cannot be read is moved aside, and null. */
+export async function recoverSealed(directory: SegmentDirectory, found: Omit<Found, 'last'>, last: number): Promise<Segment | null> {
+  const diskBytes = await fileSize(directory, found.name);
+  if (diskBytes === null) return null;
+  const metadata = await readable(() => sealedMetadata(directory, found.name, diskBytes));
+  const totals = metadata ?? (await scanSealed(directory, found.name));
+  if (typeof totals === 'string') {
+    await quarantineFile(directory, found.name, diskBytes, totals);
+    return null;
+  }
+  return { ...totalsOf(totals), log: found.log, first: found.first, last, name: found.name, isSealed: true, diskBytes, syncedBytes: 0 };
+}
+
+/** What the header says, if it is ours and the end of the file agrees with it. */
+async function sealedMetadata(directory: SegmentDirectory, name: string, diskBytes: number): Promise<Totals | null> {
+  const file = await openFile(directory, name, 'r');
+  if (file === null) return null;
+  try {
+    const start = Buffer.alloc(Math.min(GZIP_HEADER_BYTES_MAX, diskBytes));
+    await file.read(start, 0, start.length, 0);
+    const totals = readGzipMetadata(start);
+    if (totals === null) return null;
+    const trailer = Buffer.alloc(GZIP_TRAILER_BYTES);
+    await file.read(trailer, 0, trailer.length, diskBytes - trailer.length);
+    return trailerLength(trailer) === totals.contentBytes % 2 ** 32 ? totals : null;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Reads the whole segment; a sentence when that cannot be done. */
+async function scanSealed(directory: SegmentDirectory, name: string): Promise<LineScan | string> {
+  const file = await openFile(directory, name, 'r');
+  if (file === null) return 'it is gone';
+  try {
+    return await readable(() => scanLeniently(wholeLines(readGunzipped(file)), directory.format));
+  } finally {
+    await file.close();
+  }
+}
+
+/** The result, or a sentence where the contents cannot be read: damaged, or on a damaged part of the disk. Other errors pass. */
+async function readable<T>(read: () => Promise<T>): Promise<T | string> {
+  try {
+    return await read();
+  } catch (error) {
+    if (isDamage(error)) return textOf(error);
+    throw error;
+  }
+}
+
+function totalsOf({ rows, contentBytes, fromMs, toMs }: Totals): Totals {
+  return { rows, contentBytes, fromMs, toMs };
+}

@@ -1,0 +1,153 @@
+// Sealing: a raw segment that is no longer appended to becomes a gzip file under its final name, in the background, one
+// segment at a time, while appends go on.
+//
+// Order: compress into `<final name>.tmp`, each chunk only after the budget has room for it; sync it; rename; sync the
+// directory; remove the raw file; sync the directory. Interrupted anywhere, opening finishes or undoes it. The budget may
+// delete the segment meanwhile: then its temporary file goes with it and the sealing ends there.
+
+import { pipeline, Readable } from 'node:stream';
+import { crc32 } from 'node:zlib';
+import type { Segment } from './catalogue.ts';
+import { type DiskFile, isMissing, writeWhole } from './disk.ts';
+import type { Exclusive } from './exclusive.ts';
+import { createCompressor, gzipHeader, gzipTrailer } from './gzip-member.ts';
+import { readChunks } from './line-blocks.ts';
+import { pathOf, removeFile, type SegmentDirectory, syncNames } from './segment-directory.ts';
+import { DiskFailedError, isDiskFailure, textOf } from './segment-errors.ts';
+import { sealedName, TEMPORARY_SUFFIX } from './segment-name.ts';
+
+/** What sealing needs of the log it works for. */
+export interface SealingHost {
+  readonly directory: SegmentDirectory;
+  readonly exclusive: Exclusive;
+  /** Whether the segment is still there and the log still open. */
+  isWanted(segment: Segment): boolean;
+  /** Deletes segments older than this one until there is room; false if that is not enough. Call within `exclusive`. */
+  makeRoom(bytes: number, olderThan: Segment): Promise<boolean>;
+  /** The raw file has been replaced. Call within `exclusive`. */
+  replaced(segment: Segment, name: string, diskBytes: number): void;
+}
+
+export type SealingOutcome = 'sealed' | 'not_wanted' | 'put_off';
+
+/** There is no room for the compressed form, and nothing older to delete. */
+class NoRoomError extends Error {}
+class NotWantedError extends Error {}
+
+export class Sealer {
+  private readonly host: SealingHost;
+  private temporary: { segment: Segment; name: string; bytes: number } | null = null;
+
+  constructor(host: SealingHost) {
+    this.host = host;
+  }
+
+  /** Size of the temporary file, in bytes. */
+  get temporaryBytes(): number {
+    return this.temporary?.bytes ?? 0;
+  }
+
+  /** Removes the temporary file of a segment that is being deleted. Call within `exclusive`. */
+  async abandon(segment: Segment): Promise<void> {
+    if (this.temporary?.segment === segment) await this.removeTemporary();
+  }
+
+  /** @throws {DiskFailedError} if the disk failed */
+  async seal(segment: Segment): Promise<SealingOutcome> {
+    const { directory } = this.host;
+    try {
+      await this.compress(segment);
+      return 'sealed';
+    } catch (error) {
+      await this.host.exclusive.run(() => this.removeTemporary()).catch(() => undefined);
+      if (isDiskFailure(error)) throw error instanceof DiskFailedError ? error : new DiskFailedError(`seal ${segment.name}`, error);
+      if (error instanceof NotWantedError || isMissing(error)) return 'not_wanted';
+      directory.onEvent({
+        event: 'sealing_put_off',
+        name: segment.name,
+        problem: error instanceof NoRoomError ? 'no room in the budget' : textOf(error),
+      });
+      return 'put_off';
+    }
+  }
+
+  private async compress(segment: Segment): Promise<void> {
+    const { directory } = this.host;
+    const { disk } = directory;
+    await this.host.exclusive.run(() => this.removeTemporary());
+    const name = sealedName(directory.prefix, segment.log, segment.first, segment.last);
+    const raw = await disk.open(pathOf(directory, segment.name), 'r');
+    try {
+      this.temporary = { segment, name: `${name}${TEMPORARY_SUFFIX}`, bytes: 0 };
+      const file = await disk.open(pathOf(directory, this.temporary.name), 'w');
+      try {
+        for await (const chunk of gzipped(raw, segment)) await this.write(segment, file, chunk);
+        await syncOrFail(`sync ${name}`, () => file.datasync());
+      } finally {
+        await file.close();
+      }
+    } finally {
+      await raw.close();
+    }
+    await this.host.exclusive.run(() => this.replace(segment, name));
+  }
+
+  private write(segment: Segment, file: DiskFile, chunk: Buffer): Promise<void> {
+    return this.host.exclusive.run(async () => {
+      if (!this.host.isWanted(segment) || this.temporary === null) throw new NotWantedError();
+      if (!(await this.host.makeRoom(chunk.length, segment))) throw new NoRoomError();
+      const at = this.temporary.bytes;
+      this.temporary.bytes += chunk.length;
+      await writeWhole(file, [chunk], at);
+    });
+  }
+
+  private async replace(segment: Segment, name: string): Promise<void> {
+    const { directory } = this.host;
+    const { temporary } = this;
+    if (!this.host.isWanted(segment) || temporary === null) throw new NotWantedError();
+    await directory.disk.rename(pathOf(directory, temporary.name), pathOf(directory, name));
+    await syncOrFail(`sync the directory of ${name}`, () => syncNames(directory));
+    await syncOrFail(`remove ${segment.name}`, () => removeFile(directory, segment.name));
+    this.temporary = null;
+    this.host.replaced(segment, name, temporary.bytes);
+    await syncOrFail(`sync the directory of ${name}`, () => syncNames(directory));
+  }
+
+  private async removeTemporary(): Promise<void> {
+    const { temporary } = this;
+    if (temporary === null) return;
+    await removeFile(this.host.directory, temporary.name);
+    this.temporary = null;
+  }
+}
+
+/** The whole gzip file of a raw segment, in chunks. */
+async function* gzipped(raw: DiskFile, segment: Segment): AsyncGenerator<Buffer> {
+  const { contentBytes } = segment;
+  let crc = 0;
+  let bytes = 0;
+  async function* contents(): AsyncGenerator<Buffer> {
+    for await (const chunk of readChunks(raw, 0, contentBytes)) {
+      crc = crc32(chunk, crc);
+      bytes += chunk.length;
+      yield chunk;
+    }
+  }
+  yield gzipHeader(segment);
+  const compressor = createCompressor();
+  // The callback only takes delivery of the error: reading the compressor throws the same one.
+  pipeline(Readable.from(contents(), { objectMode: false }), compressor, () => undefined);
+  for await (const chunk of compressor) yield chunk as Buffer;
+  if (bytes !== contentBytes) throw new Error(`${segment.name} has ${bytes} bytes, ${contentBytes} were written`);
+  yield gzipTrailer(crc, contentBytes);
+}
+
+/** Past this point half of the change may be on disk: only starting again tells which half. */
+async function syncOrFail(what: string, operation: () => Promise<void>): Promise<void> {
+  try {
+    await operation();
+  } catch (error) {
+    throw new DiskFailedError(what, error);
+  }
+}

@@ -1,0 +1,422 @@
+// One shard of the store: its window, the reader of its log, and the writer of its evictions, moved forward step by step.
+//
+// A step pulls, takes what came, evicts what is due, and does the upkeep of the second; the next step begins when it is done.
+// So memory is bounded by construction: what does not fit is not pulled. The floor moves only when JetStream has
+// acknowledged the events that carry the rows below it, and the log is purged only below the floor.
+
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { parseBatch, type RejectReason } from '#shared/contract/batch';
+import type { EvictionReason } from '#shared/contract/eviction';
+import type { Health, StoreInfo } from '#shared/contract/queries';
+import type { NatsLink } from '#shared/nats/connection';
+import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
+import { type LogMessage, LogReader, StreamLostError } from '#shared/nats/log-reader';
+import { publishRejected } from '#shared/nats/rejected';
+import { ensureShard, logIdentity } from '#shared/nats/topology';
+import type { Config } from '#shared/runtime/config';
+import { createThrottledLog, type Logger } from '#shared/runtime/logging';
+import { pause } from '#shared/runtime/wait';
+import { evictionEvents } from './core/eviction-events.ts';
+import { Window } from './core/window.ts';
+import { EvictedLog, type EvictionFailure } from './evicted-log.ts';
+
+const PULL_WAIT_MS = 250;
+const UPKEEP_INTERVAL_MS = 1_000;
+/** Purging costs the server by the message, so it is done seldom, and at once when the log is getting full. */
+const PURGE_INTERVAL_MS = 5_000;
+const LOG_FULL_SHARE = 0.8;
+const LOG_EASED_SHARE = 0.7;
+/** Events of another store stop for this long before we take over. */
+const TAKEOVER_MS = 5_000;
+const BLOCKED_RETRY_MS = 500;
+/** Queries are answered between turns of this length. */
+const TURN_MS_MAX = 5;
+const PULL_MESSAGES_MAX = 512;
+
+export class StoreShard {
+  readonly shard: number;
+  window: Window;
+  private readonly config: Config;
+  private readonly link: NatsLink;
+  private readonly logger: Logger;
+  private readonly stopping: AbortSignal;
+  private readonly evicted: EvictedLog;
+  private reader: LogReader;
+  private log: number;
+  private role: 'writer' | 'follower' = 'writer';
+  private lag = 0;
+  private isCaughtUp = false;
+  private blockedBy: EvictionFailure | null = null;
+  private logFill = { firstSeq: 0, bytes: 0, maxBytes: 1 };
+  private upkeepMs = 0;
+  private purgedMs = 0;
+  /** When the events of the other writer last moved. */
+  private movedMs = 0;
+  private readonly counters: Record<string, number> = {
+    accepted_batches: 0,
+    accepted_rows: 0,
+    duplicate_batches: 0,
+    duplicate_rows: 0,
+    rejected_messages: 0,
+    evicted_events: 0,
+    evicted_rows: 0,
+    dropped_rows: 0,
+    missing_positions: 0,
+  };
+  private readonly throttled = createThrottledLog(60_000, Date.now);
+
+  private constructor(options: StoreShardOptions, log: number, evicted: EvictedLog, window: Window) {
+    this.config = options.config;
+    this.link = options.link;
+    this.logger = options.logger;
+    this.stopping = options.stopping;
+    this.shard = options.config.shard;
+    this.evicted = evicted;
+    this.log = log;
+    this.window = window;
+    this.reader = this.openReader();
+    this.movedMs = Date.now();
+    if (!this.carriesRows) this.logger.warn('no spillover_path is configured: evicted rows will be dropped and counted');
+  }
+
+  /** Finds out where the floor is and starts reading there. */
+  static async open(options: StoreShardOptions): Promise<StoreShard> {
+    const { config, link } = options;
+    const evicted = new EvictedLog(link, config.shard, Math.floor(config.metrics.max_memory_bytes / 8));
+    const start = await startOf(options, evicted);
+    const window = new Window({ budgetBytes: config.metrics.max_memory_bytes, floor: start.floor, duplicates: start.duplicates });
+    const shard = new StoreShard(options, start.log, evicted, window);
+    shard.count('missing_positions', start.missing);
+    return shard;
+  }
+
+  get retentionMs(): number {
+    return this.config.metrics.retention_minutes * 60_000;
+  }
+
+  get position(): { log: number; seq: number } {
+    return { log: this.log, seq: this.window.floor };
+  }
+
+  /** Pulls once and works it off. */
+  async step(): Promise<void> {
+    if (this.role === 'follower' && this.window.isOverBudget) {
+      // The writer's floor will make room; ours to wait, or to take over.
+      await pause(BLOCKED_RETRY_MS, this.stopping);
+    } else {
+      await this.take(await this.pull());
+    }
+    if (Date.now() - this.upkeepMs < UPKEEP_INTERVAL_MS) return;
+    this.upkeepMs = Date.now();
+    await this.upkeep().catch((error: unknown) => {
+      if (!isUnanswered(error) && this.link.isConnected()) throw error;
+      this.logger.debug({ reason: messageOf(error) }, 'upkeep was not answered, trying again');
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.reader.close();
+  }
+
+  get health(): Health {
+    const problems: string[] = [];
+    if (!this.link.isConnected()) problems.push('NATS is not reachable: nothing new is read until it is back');
+    if (this.blockedBy === 'full') {
+      const stream = this.link.subjects.evictedStream(this.shard);
+      problems.push(
+        `stream ${stream} is full: eviction waits, and with it reading. See whether the spillover is running and has room on its disk`,
+      );
+    }
+    return { ready: this.isCaughtUp && this.link.isConnected(), problems };
+  }
+
+  info(): StoreInfo {
+    const { window } = this;
+    return {
+      shard: this.shard,
+      role: this.role,
+      log: this.log,
+      floor: window.floor,
+      head: window.next,
+      rows: window.rows,
+      series: window.catalog.size,
+      blocks: window.blocks.length,
+      bytes: window.bytes,
+      budget_bytes: window.budgetBytes,
+      lag: this.lag,
+      retention_ms: this.retentionMs,
+      counters: { ...this.counters },
+      health: this.health,
+    };
+  }
+
+  private get carriesRows(): boolean {
+    return this.config.metrics.spillover_path !== null;
+  }
+
+  private openReader(): LogReader {
+    return new LogReader({
+      link: this.link,
+      stream: this.link.subjects.samplesStream(this.shard),
+      from: this.window.next,
+      messagesMax: PULL_MESSAGES_MAX,
+      // An eighth of a small budget; of a large one, what keeps the wire busy.
+      bytesMax: Math.min(1024 * 1024, Math.floor(this.config.metrics.max_memory_bytes / 8)),
+      logger: this.logger,
+    });
+  }
+
+  private async pull(): Promise<LogMessage[]> {
+    try {
+      const messages = await this.reader.pull(PULL_WAIT_MS);
+      if (messages.length === 0 && this.link.isConnected() && this.lag === 0) this.isCaughtUp = true;
+      return messages;
+    } catch (error) {
+      if (!(error instanceof StreamLostError)) throw error;
+      await this.followNewLog();
+      return [];
+    }
+  }
+
+  private async take(messages: LogMessage[]): Promise<void> {
+    const { window } = this;
+    window.pullBytes = messages.reduce((sum, message) => sum + message.data.length, 0);
+    let turnMs = performance.now();
+    for (const [i, message] of messages.entries()) {
+      if (message.seq < window.next) continue; // the window has moved on behind another writer's floor
+      this.ingest(message);
+      window.pullBytes -= message.data.length;
+      this.lag = message.pending + messages.length - 1 - i;
+      await this.evictForMemory();
+      if (performance.now() - turnMs < TURN_MS_MAX) continue;
+      await nextTurn();
+      turnMs = performance.now();
+    }
+    window.pullBytes = 0;
+    if (this.lag === 0) this.isCaughtUp = true;
+  }
+
+  private ingest(message: LogMessage): void {
+    const { window } = this;
+    const parsed = parseBatch(message.data, this.link.subjects.hostOfSamples(message.subject));
+    if (!parsed.ok) {
+      window.skip(message.seq);
+      this.reject(parsed.reason, parsed.detail, message);
+      return;
+    }
+    const batch = parsed.value;
+    if (window.append(batch, message.seq, message.timeMs, Date.now()) === 'duplicate') {
+      this.count('duplicate_batches', 1);
+      this.count('duplicate_rows', batch.unit.length);
+      return;
+    }
+    this.count('accepted_batches', 1);
+    this.count('accepted_rows', batch.unit.length);
+  }
+
+  private reject(reason: RejectReason, detail: string, message: LogMessage): void {
+    this.count('rejected_messages', 1);
+    this.count(`rejected_${reason}`, 1);
+    this.throttled(reason, (times) =>
+      this.logger.warn({ reason, detail, subject: message.subject, seq: message.seq, times }, 'a message was refused'),
+    );
+    publishRejected(this.link, reason, message.subject, message.data);
+  }
+
+  private async evictForMemory(): Promise<void> {
+    while (this.window.isOverBudget && this.role === 'writer' && !this.stopping.aborted) {
+      const to = this.window.oldestBlockEnd();
+      if (to <= this.window.floor) return; // nothing is held: what is over the budget is a single message
+      await this.evict(to, 'memory');
+    }
+  }
+
+  /** Publishes the rows below `to` and moves the floor there, for as long as it takes. */
+  private async evict(to: number, reason: EvictionReason): Promise<void> {
+    while (this.window.floor < to && this.role === 'writer' && !this.stopping.aborted) {
+      const { window } = this;
+      const events = evictionEvents(window, { log: this.log, to, reason, carriesRows: this.carriesRows });
+      const outcome = await this.evicted.publish(events, window.floor);
+      window.evictTo(outcome.to);
+      this.count('evicted_events', outcome.events);
+      this.count('evicted_rows', outcome.rows);
+      this.count(`evicted_rows_${reason}`, outcome.rows);
+      this.count('dropped_rows', outcome.dropped);
+      await this.resolve(outcome.failure, to);
+    }
+  }
+
+  private async resolve(failure: EvictionFailure | null, to: number): Promise<void> {
+    const wasBlocked = this.blockedBy !== null;
+    this.blockedBy = failure;
+    if (failure === null) {
+      if (wasBlocked) this.logger.info('eviction goes on');
+      return;
+    }
+    if (failure === 'full') {
+      this.throttled('full', (times) =>
+        this.logger.error({ times, policy: this.config.on_spill_blocked }, this.health.problems.join('; ')),
+      );
+      if (this.config.on_spill_blocked === 'drop') await this.dropBlocked(to);
+      else await pause(BLOCKED_RETRY_MS, this.stopping);
+      return;
+    }
+    try {
+      await this.followTail();
+    } catch (error) {
+      if (isStreamNotFound(error)) await this.followNewLog();
+      else if (!isUnanswered(error) && this.link.isConnected()) throw error;
+      else await pause(BLOCKED_RETRY_MS, this.stopping);
+    }
+  }
+
+  /** The spill cannot take them: the rows are lost on purpose, counted, and the log is purged so that no replay brings them back. */
+  private async dropBlocked(to: number): Promise<void> {
+    const before = this.window.rows;
+    this.window.evictTo(Math.min(to, this.window.oldestBlockEnd()));
+    const rows = before - this.window.rows;
+    this.count('dropped_rows', rows);
+    this.count('dropped_rows_spill_blocked', rows);
+    await this.purge().catch((error: unknown) => this.logger.debug({ reason: messageOf(error) }, 'purge was not answered'));
+  }
+
+  /** Takes over what the stream says has been evicted: our own events whose acknowledgement was lost, or another writer's. */
+  private async followTail(): Promise<void> {
+    const known = this.evicted.sequence;
+    const tail = await this.evicted.readTail();
+    if (tail === null || this.evicted.sequence === known) return;
+    if (!tail.isOwn) this.becomeFollower();
+    this.movedMs = Date.now();
+    if (tail.head.log !== this.log || tail.head.to <= this.window.floor) return;
+    if (tail.head.to <= this.window.next) {
+      this.window.evictTo(tail.head.to);
+    } else {
+      this.window.reset(tail.head.to);
+      this.reader.seek(tail.head.to);
+    }
+  }
+
+  private becomeFollower(): void {
+    if (this.role === 'follower') return;
+    this.role = 'follower';
+    this.movedMs = Date.now();
+    this.logger.warn('another store evicts for this shard; this one answers queries and follows its floor');
+  }
+
+  private async upkeep(): Promise<void> {
+    await this.observeLogs();
+    const nowMs = Date.now();
+    this.window.sealIfOld(nowMs);
+    if (this.role === 'follower' && nowMs - this.movedMs >= TAKEOVER_MS && this.isEvictionDue(nowMs)) {
+      this.role = 'writer';
+      this.logger.info('the other store has stopped evicting; taking over');
+      await this.followTail();
+    }
+    if (this.role === 'follower') return;
+    await this.evictForMemory();
+    await this.evict(this.window.firstSince(nowMs - this.retentionMs), 'retention');
+    await this.easeLog();
+    if (this.window.floor > this.logFill.firstSeq && nowMs - this.purgedMs >= PURGE_INTERVAL_MS) await this.purge();
+  }
+
+  private isEvictionDue(nowMs: number): boolean {
+    return this.window.isOverBudget || this.window.firstSince(nowMs - this.retentionMs - TAKEOVER_MS) > this.window.floor || this.isLogFull;
+  }
+
+  private get isLogFull(): boolean {
+    return this.logFill.bytes >= LOG_FULL_SHARE * this.logFill.maxBytes;
+  }
+
+  /** Looks at both streams: how full the log is, whether it is another one, whether somebody else evicts. */
+  private async observeLogs(): Promise<void> {
+    const samples = await this.link.jsm.streams.info(this.link.subjects.samplesStream(this.shard)).catch((error: unknown) => {
+      if (isStreamNotFound(error)) return null;
+      throw error;
+    });
+    if (samples === null || logIdentity(samples) !== this.log) return this.followNewLog();
+    this.logFill = { firstSeq: samples.state.first_seq, bytes: samples.state.bytes, maxBytes: samples.config.max_bytes };
+    const sequence = this.evicted.sequence;
+    const { state } = await this.link.jsm.streams.info(this.link.subjects.evictedStream(this.shard));
+    if (state.last_seq !== sequence) await this.followTail();
+  }
+
+  /** A log that is small for the memory budget must not block the collectors. */
+  private async easeLog(): Promise<void> {
+    if (!this.isLogFull) return;
+    if (this.logFill.firstSeq < this.window.floor) return this.purge();
+    const share = 1 - (LOG_EASED_SHARE * this.logFill.maxBytes) / this.logFill.bytes;
+    await this.evict(this.window.endOfRows(Math.ceil(this.window.rows * share)), 'log');
+    await this.purge();
+  }
+
+  private async purge(): Promise<void> {
+    await this.link.jsm.streams.purge(this.link.subjects.samplesStream(this.shard), { seq: this.window.floor });
+    if (!this.carriesRows) await this.evicted.purgeAllButLast();
+    this.purgedMs = Date.now();
+    this.logFill.firstSeq = Math.max(this.logFill.firstSeq, this.window.floor);
+  }
+
+  /** The stream was made anew. Rows of the old log exist nowhere else any more: they go to the spill first. */
+  private async followNewLog(): Promise<void> {
+    this.logger.error({ log: this.log }, 'the log is another one: its stream was deleted or its volume lost; starting with the new one');
+    const { config, link } = this;
+    await ensureShard(link.jsm, link.subjects, config.nats, this.shard);
+    await this.evicted.readTail();
+    const held = this.window.rows;
+    if (held > 0 && this.role === 'writer') {
+      const outcome = await this.evictAllOnce();
+      this.logger.warn({ rows: held, saved_rows: outcome }, 'rows of the lost log were handed to the spill');
+    }
+    const start = await startOf({ config, link, logger: this.logger, stopping: this.stopping }, this.evicted);
+    this.log = start.log;
+    this.window.reset(start.floor);
+    await this.reader.close();
+    this.reader = this.openReader();
+  }
+
+  private async evictAllOnce(): Promise<number> {
+    let rows = 0;
+    while (this.window.floor < this.window.next) {
+      const events = evictionEvents(this.window, { log: this.log, to: this.window.next, reason: 'log', carriesRows: this.carriesRows });
+      const outcome = await this.evicted.publish(events, this.window.floor);
+      this.window.evictTo(outcome.to);
+      rows += outcome.rows;
+      this.count('evicted_rows', outcome.rows);
+      if (outcome.failure !== null) break;
+    }
+    return rows;
+  }
+
+  private count(name: string, by: number): void {
+    this.counters[name] = (this.counters[name] ?? 0) + by;
+  }
+}
+
+export interface StoreShardOptions {
+  readonly config: Config;
+  readonly link: NatsLink;
+  readonly logger: Logger;
+  readonly stopping: AbortSignal;
+}
+
+/** Where the window of the log begins: behind the last eviction, or at the log's first message. */
+async function startOf(
+  options: StoreShardOptions,
+  evicted: EvictedLog,
+): Promise<{ log: number; floor: number; duplicates: { first: number; last: number }[]; missing: number }> {
+  const { config, link, logger } = options;
+  const { samples } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
+  const log = logIdentity(samples);
+  const tail = await evicted.readTail();
+  const firstSeq = Math.max(1, samples.state.first_seq);
+  if (tail === null || tail.head.log !== log) return { log, floor: firstSeq, duplicates: [], missing: 0 };
+  if (tail.head.to > samples.state.last_seq + 1) {
+    throw new Error(
+      `stream ${link.subjects.samplesStream(config.shard)} has gone back: it ends at ${samples.state.last_seq}, but everything below ${tail.head.to} has been evicted. A backup older than the evictions was restored; restore both streams together, or delete this one to begin a new log`,
+    );
+  }
+  const missing = Math.max(0, firstSeq - tail.head.to);
+  if (missing > 0)
+    logger.error({ from: tail.head.to, to: firstSeq, positions: missing }, 'the log was purged above the floor: these positions are lost');
+  return { log, floor: Math.max(tail.head.to, firstSeq), duplicates: [...tail.head.duplicates], missing };
+}

@@ -1,0 +1,64 @@
+// A directory that looks like a procfs, for what a real one does not do on demand: reused ids, processes of other users,
+// a cursor that moves as the test says.
+
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface FakeProcess {
+  readonly ppid?: number;
+  readonly startTicks?: number;
+  readonly command?: string[];
+  readonly comm?: string;
+  readonly state?: string;
+  readonly threads?: number;
+  readonly uid?: number;
+  /** Absent: there is no io file to read. */
+  readonly readBytes?: number;
+}
+
+export class FakeProcfs {
+  readonly root = mkdtempSync(join(tmpdir(), 'spillway-proc-'));
+  #cursor = 0;
+
+  constructor() {
+    mkdirSync(join(this.root, 'sys/kernel'), { recursive: true });
+    symlinkSync(String(process.pid), join(this.root, 'self'));
+    this.setCursor(100);
+    this.setUptime(1_000);
+    writeFileSync(join(this.root, 'stat'), 'cpu  1 2 3\nbtime 1763670000\nprocesses 5\n');
+  }
+
+  setCursor(pid: number): void {
+    this.#cursor = pid;
+    writeFileSync(join(this.root, 'sys/kernel/ns_last_pid'), `${pid}\n`);
+  }
+  setUptime(seconds: number): void {
+    writeFileSync(join(this.root, 'uptime'), `${seconds.toFixed(2)} 1.00\n`);
+  }
+  /** A new process, or what one has become. */
+  put(
+    pid: number,
+    { ppid = 1, startTicks = 10, command = ['prog'], comm = 'prog', state = 'S', threads = 1, uid = 0, readBytes }: FakeProcess,
+  ): void {
+    const directory = join(this.root, String(pid));
+    mkdirSync(directory, { recursive: true });
+    const stat = `${pid} (${comm}) ${state} ${ppid} 0 0 0 -1 0 0 0 0 0 1 2 3 4 20 0 ${threads} 0 ${startTicks} 4096 25 0`;
+    writeFileSync(join(directory, 'stat'), `${stat}\n`);
+    writeFileSync(join(directory, 'cmdline'), command.map((argument) => `${argument}\0`).join(''));
+    writeFileSync(join(directory, 'comm'), `${comm}\n`);
+    writeFileSync(join(directory, 'status'), `Name:\t${comm}\nUid:\t999\t${uid}\t999\t999\n`);
+    if (readBytes !== undefined) writeFileSync(join(directory, 'io'), `rchar: 1\nread_bytes: ${readBytes}\nwrite_bytes: 0\n`);
+  }
+  /** Forks: moves the cursor as the kernel does. */
+  spawn(pid: number, fields: FakeProcess): void {
+    this.put(pid, fields);
+    this.setCursor(Math.max(pid, this.#cursor));
+  }
+  end(pid: number): void {
+    rmSync(join(this.root, String(pid)), { recursive: true });
+  }
+  remove(): void {
+    rmSync(this.root, { recursive: true });
+  }
+}
