@@ -8,6 +8,8 @@ export default defineConfig({
   ssr: { resolve: { conditions, externalConditions: ['source', 'node'] } },
   test: {
     include: ['test/**/*.test.ts'],
+    // One test compares what the window reports with what the process really holds.
+    execArgv: ['--expose-gc'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // Tests start real servers and processes on two cores: more files at once only make each other slow.

@@ -1,0 +1,346 @@
+// The store service against a real nats-server: what goes into the log comes out of window and EVICTED, each row once.
+
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type Batch, encodeBatch } from '#shared/contract/batch';
+import { checkEvictionBody, parseEvictionHead } from '#shared/contract/eviction';
+import type { StoreInfo, Summary, UnitsReply } from '#shared/contract/queries';
+import { parseRow, type Row, type Sample } from '#shared/contract/row';
+import type { NatsLink } from '#shared/nats/connection';
+import type { Config } from '#shared/runtime/config';
+import type { RunningService } from '#shared/runtime/service';
+import { startStore } from '../../services/store/main.ts';
+import { batch, EPOCH_MS } from '../support/batches.ts';
+import { eventually } from '../support/eventually.ts';
+import { connectTest, silent, testConfig } from '../support/link.ts';
+import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+
+let server: TestServer;
+const cleanups: (() => Promise<void>)[] = [];
+beforeAll(async () => {
+  server = await startNatsServer();
+});
+afterAll(() => server.stop());
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+interface Stage {
+  readonly config: Config;
+  readonly link: NatsLink;
+  start(): Promise<RunningService>;
+  publish(one: Batch): Promise<number>;
+  query<T>(name: string, request?: unknown): Promise<T>;
+  info(): Promise<StoreInfo>;
+  /** All rows of EVICTED, with the chain of its events checked. */
+  evictedRows(): Promise<Row[]>;
+}
+
+async function stage(env: Record<string, string> = {}, url = server.url): Promise<Stage> {
+  const config = testConfig({ SPILLWAY_NATS_SERVERS: url, SPILLWAY_SPILLOVER_PATH: '/tmp/never-written-by-a-store', ...env });
+  const link = await connectTest(config);
+  cleanups.push(() => link.close());
+  const { subjects } = link;
+  const query = async <T>(name: string, request: unknown = {}): Promise<T> => {
+    const reply = await link.nc.request(`${subjects.query(0)}.${name}`, JSON.stringify(request), { timeout: 5_000 });
+    const error = reply.headers?.get('Nats-Service-Error');
+    if (error) throw new Error(`${reply.headers?.get('Nats-Service-Error-Code')} ${error}`);
+    return reply.json<T>();
+  };
+  return {
+    config,
+    link,
+    query,
+    start: async () => {
+      const service = await startStore({ config, logger: silent, stopping: new AbortController().signal });
+      service.done.catch(() => undefined);
+      cleanups.push(() => service.stop());
+      return service;
+    },
+    publish: async (one) => {
+      let seq = 0;
+      for (const { id, payload } of encodeBatch(one))
+        seq = (await link.js.publish(subjects.samples(0, one.host), payload, { msgID: id })).seq;
+      return seq;
+    },
+    info: () => query<StoreInfo>('info'),
+    evictedRows: async () => {
+      const stream = subjects.evictedStream(0);
+      const { state } = await link.jsm.streams.info(stream);
+      const rows: Row[] = [];
+      let previousTo: number | null = null;
+      for (let seq = state.first_seq; seq <= state.last_seq; seq++) {
+        const message = await link.jsm.streams.getMessage(stream, { seq });
+        const head = parseEvictionHead((name) => message.header.get(name));
+        if (!head.ok) throw new Error(head.detail);
+        const event = checkEvictionBody(head.value, message.data);
+        if (!event.ok) throw new Error(event.detail);
+        if (previousTo !== null) expect(head.value.from).toBe(previousTo);
+        previousTo = head.value.to;
+        for (const line of Buffer.from(message.data).toString().split('\n').slice(0, -1)) rows.push(parseRow(line) as Row);
+      }
+      return rows;
+    },
+  };
+}
+
+const key = (row: { host: string; unit: string; seq?: number }): string => `${row.seq} ${row.host} ${row.unit}`;
+
+async function windowRows(s: Stage): Promise<Sample[]> {
+  const samples: Sample[] = [];
+  let cursor: string | null = null;
+  do {
+    const reply: { samples: Sample[]; next: string | null } = await s.query('range', { from_ms: 0, to_ms: 8e15, cursor });
+    samples.push(...reply.samples);
+    cursor = reply.next;
+  } while (cursor !== null);
+  return samples;
+}
+
+const names = Array.from({ length: 40 }, (_, i) => `unit-${i}`);
+const busy = (tick: number, host = 'h1'): Batch =>
+  batch({
+    tick,
+    host,
+    units: names,
+    metrics: {
+      cpu_percent: names.map((_, i) => ((tick * 31 + i * 17) % 10_000) / 100),
+      rss_bytes: names.map((_, i) => tick * 4096 * (i + 1)),
+      io_read_bytes: names.map((_, i) => tick * 1000 + i),
+    },
+  });
+
+describe('store', () => {
+  test('answers every query of the contract from its window', async () => {
+    const s = await stage();
+    await s.start();
+    for (const [i, cpu] of [10, 20, 90].entries()) await s.publish(batch({ tick: i, metrics: { cpu_percent: cpu, rss_bytes: 1000 } }));
+    await eventually(async () => expect((await s.info()).rows).toBe(3));
+    expect(await s.query<Summary>('summary', { host: 'h1', unit: 'api' })).toMatchObject({
+      latest_cpu_percent: 90,
+      average_cpu_percent: 40,
+      max_cpu_percent: 90,
+      samples: 3,
+    });
+    expect(await s.query('summary', { host: 'h1', unit: 'nope' })).toBeNull();
+    expect(await s.query('latest', { host: 'h1', unit: 'api', limit: 2 })).toMatchObject({ samples: [{ seq: 2 }, { seq: 3 }], next: null });
+    expect(await s.query('latest', { host: 'h1', unit: 'nope', limit: 2 })).toEqual({ samples: [], next: null });
+    expect(await s.query('latest', { host: 'h1', unit: 'api', limit: 0 })).toEqual({ samples: [], next: null });
+    await expect(s.query('snapshot', { host: 'h1', unit: 'nope' })).rejects.toThrow(/^404 unknown_unit: /);
+    await expect(s.query('latest', { host: 'h1' })).rejects.toThrow(/^400 bad_request: unit/);
+    expect(await s.query<UnitsReply>('units')).toMatchObject({ units: [{ host: 'h1', unit: 'api', rows: 3 }], next: null });
+    expect(await s.query('range', { from_ms: 0, to_ms: EPOCH_MS + 1000 })).toMatchObject({
+      samples: [{ seq: 1 }, { seq: 2 }],
+      coverage: [{ source: 'window' }],
+    });
+    const info = await s.info();
+    expect(info).toMatchObject({ shard: 0, role: 'writer', floor: 1, head: 4, rows: 3, health: { ready: true, problems: [] } });
+    expect(info.bytes.total).toBeGreaterThan(0);
+  });
+
+  test('refuses what is not a batch with a reason, publishes it, and takes the next good one', async () => {
+    const s = await stage();
+    await s.start();
+    const refused: { reason: string; subject: string; data: string }[] = [];
+    s.link.nc.subscribe(s.link.subjects.rejected, {
+      callback: (_, message) =>
+        refused.push({
+          reason: message.headers?.get('Spillway-Reason') ?? '',
+          subject: message.headers?.get('Spillway-Subject') ?? '',
+          data: message.string().slice(0, 40),
+        }),
+    });
+    await s.link.nc.flush();
+    const good = batch({ tick: 1, metrics: { cpu_percent: 1, rss_bytes: 5 } });
+    const json = JSON.stringify(good);
+    const bad: [string, string][] = [
+      ['not_json', 'hello'],
+      ['not_json', '[]'],
+      ['not_json', json.replace('"cpu_percent":[1]', '"cpu_percent":[NaN]')],
+      ['wrong_version', JSON.stringify({ ...good, v: 2 })],
+      ['column_length', JSON.stringify({ ...good, rss_bytes: [1, 2] })],
+      ['too_many_units', JSON.stringify({ ...good, unit: Array.from({ length: 50_000 }, (_, i) => `${i}`) })],
+      ['too_large', JSON.stringify({ ...good, unit: Array.from({ length: 100_000 }, (_, i) => `${i}`) })],
+      ['bad_value', JSON.stringify({ ...good, rss_bytes: [-1] })],
+      ['bad_value', JSON.stringify({ ...good, rss_bytes: [1.5] })],
+      ['bad_value', json.replace('"rss_bytes":[5]', '"rss_bytes":[1e999]')],
+      ['bad_value', JSON.stringify({ ...good, state: ['sleeping'] })],
+      ['forbidden_key', json.replace('{', '{"__proto__":{"polluted":1},')],
+      ['forbidden_key', json.replace('{', '{"extra":{"__proto__":1},')],
+      ['host_mismatch', JSON.stringify({ ...good, host: 'other' })],
+      ['duplicate_unit', JSON.stringify(batch({ tick: 1, units: ['a', 'a'] }))],
+      ['bad_name', JSON.stringify(batch({ tick: 1, units: [''] }))],
+    ];
+    for (const [, payload] of bad) await s.link.js.publish(s.link.subjects.samples(0, 'h1'), payload);
+    await s.publish(good);
+    await eventually(async () => expect((await s.info()).rows).toBe(1));
+    const { counters, head } = await s.info();
+    expect(head).toBe(bad.length + 2);
+    expect(counters['rejected_messages']).toBe(bad.length);
+    await eventually(() => expect(refused.map(({ reason }) => reason)).toEqual(bad.map(([reason]) => reason)));
+    for (const reason of new Set(bad.map(([one]) => one)))
+      expect(counters[`rejected_${reason}`], reason).toBe(bad.filter(([one]) => one === reason).length);
+    expect(refused[0]).toMatchObject({ subject: s.link.subjects.samples(0, 'h1'), data: 'hello' });
+    expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
+  });
+
+  test('a full budget evicts in log order; window and EVICTED hold every row once, and the log is purged below the floor', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    await s.start();
+    for (let tick = 0; tick < 600; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(601));
+    const info = await s.info();
+    expect(info.bytes.total).toBeLessThanOrEqual(131_072);
+    expect(info.floor).toBeGreaterThan(1);
+    expect(info.counters['evicted_rows_memory']).toBe((info.floor - 1) * names.length);
+    const rows = [...(await s.evictedRows()), ...(await windowRows(s))];
+    const wanted = Array.from({ length: 600 }, (_, tick) => busy(tick)).flatMap((one, i) =>
+      names.map((unit, j) => ({ key: `${i + 1} h1 ${unit}`, cpu: one.cpu_percent?.[j], rss: one.rss_bytes?.[j] })),
+    );
+    const value = (row: Row | Sample) => ('sample' in row ? row.sample : row);
+    const got = rows.map((row) => ({ key: key(row), cpu: value(row as Row).cpu_percent, rss: value(row as Row).rss_bytes }));
+    expect(got.sort((a, b) => (a.key < b.key ? -1 : 1))).toEqual(wanted.sort((a, b) => (a.key < b.key ? -1 : 1)));
+    await eventually(async () =>
+      expect((await s.link.jsm.streams.info(s.link.subjects.samplesStream(0))).state.first_seq).toBe(info.floor),
+    );
+  });
+
+  test('a restarted store has the same window, without a row lost or doubled', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    const first = await s.start();
+    for (let tick = 0; tick < 300; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(301));
+    await first.stop();
+    for (let tick = 300; tick < 400; tick++) await s.publish(busy(tick));
+    await s.start();
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, health: { ready: true } }));
+    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(keys).toHaveLength(400 * names.length);
+  });
+
+  test('a batch sent twice counts once, also when the first has been evicted and the store restarted', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    const first = await s.start();
+    await s.publish(busy(0));
+    // Without an id the server does not notice.
+    await s.link.js.publish(s.link.subjects.samples(0, 'h1'), JSON.stringify(busy(0)));
+    await eventually(async () => expect(await s.info()).toMatchObject({ rows: names.length, counters: { duplicate_batches: 1 } }));
+    for (let tick = 1; tick < 300; tick++) await s.publish(busy(tick));
+    await s.link.js.publish(s.link.subjects.samples(0, 'h1'), JSON.stringify(busy(299)));
+    for (let tick = 300; tick < 330; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(333));
+    await first.stop();
+    await s.start();
+    for (let tick = 330; tick < 700; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(703));
+    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(
+      (row) => `${'ts' in row ? row.ts : Date.parse(row.sample.timestamp)} ${row.unit}`,
+    );
+    expect(keys).toHaveLength(700 * names.length);
+    expect(new Set(keys).size).toBe(keys.length);
+  });
+
+  test('a full EVICTED stream stops eviction and reading, and memory stays within its budget; with room it goes on', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072', SPILLWAY_EVICTED_MAX_BYTES: '400000' });
+    await s.start();
+    for (let tick = 0; tick < 700; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).health.problems.join()).toMatch(/EVICTED_0 is full/));
+    const blocked = await s.info();
+    expect(blocked.bytes.total).toBeLessThanOrEqual(131_072 + 20_000);
+    expect(blocked.head).toBeLessThan(701);
+    const before = await s.evictedRows();
+    const { state } = await s.link.jsm.streams.info(s.link.subjects.evictedStream(0));
+    await s.link.jsm.streams.purge(s.link.subjects.evictedStream(0), { seq: state.last_seq });
+    const last = await s.evictedRows();
+    const drained = eventually(async () => {
+      const info = await s.link.jsm.streams.info(s.link.subjects.evictedStream(0));
+      if (info.state.last_seq > state.last_seq) return;
+      throw new Error('nothing was evicted yet');
+    });
+    await drained;
+    expect(before.length).toBeGreaterThan(0);
+    expect(last.length).toBeGreaterThan(0);
+  });
+
+  test('a second store on the shard is refused by the server, follows, and takes over when the first is gone', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    const first = await s.start();
+    await s.start();
+    for (let tick = 0; tick < 500; tick++) await s.publish(busy(tick));
+    const infos = async (): Promise<StoreInfo[]> => {
+      const found: StoreInfo[] = [];
+      for await (const stats of await s.link.nc.services.client().stats('spillway-store')) {
+        const info = stats.endpoints?.find((one) => one.name === 'info')?.data as StoreInfo | undefined;
+        const prefix = stats.endpoints?.[0]?.subject.split('.')[0];
+        if (info !== undefined && prefix === s.link.subjects.prefix) found.push(info);
+      }
+      return found;
+    };
+    await eventually(async () => expect((await infos()).map(({ head }) => head)).toEqual([501, 501]), { withinMs: 20_000 });
+    await first.stop();
+    for (let tick = 500; tick < 900; tick++) await s.publish(busy(tick));
+    await eventually(
+      async () => expect((await infos()).map(({ head, role }) => ({ head, role }))).toEqual([{ head: 901, role: 'writer' }]),
+      { withinMs: 20_000 },
+    );
+    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(keys).toHaveLength(900 * names.length);
+  });
+
+  test('survives the killing of nats-server: nothing acknowledged is lost or doubled', async () => {
+    const own = await startNatsServer();
+    cleanups.push(() => own.stop());
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' }, own.url);
+    await s.start();
+    const publish = (tick: number) => eventually(() => s.publish(busy(tick)), { withinMs: 20_000 });
+    for (let tick = 0; tick < 300; tick++) {
+      if (tick === 150 || tick === 250) {
+        await own.kill();
+        await own.start();
+      }
+      await publish(tick);
+    }
+    await eventually(async () => expect((await s.info()).head).toBe(301), { withinMs: 20_000 });
+    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(keys).toHaveLength(300 * names.length);
+  }, 60_000);
+
+  test('a small log is eased before it blocks the collectors', async () => {
+    const s = await stage({ SPILLWAY_SAMPLES_MAX_BYTES: '300000' });
+    await s.start();
+    for (let tick = 0; tick < 400; tick++) await eventually(() => s.publish(busy(tick)));
+    await eventually(async () => expect((await s.info()).head).toBe(401));
+    expect((await s.info()).counters['evicted_rows_log']).toBeGreaterThan(0);
+    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(keys).toHaveLength(400 * names.length);
+  }, 60_000);
+
+  test('a log that was deleted and made anew: the rows of the old one go to the spill, the new one is followed', async () => {
+    const s = await stage();
+    await s.start();
+    for (let tick = 0; tick < 20; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(21));
+    const before = await s.info();
+    await s.link.jsm.streams.delete(s.link.subjects.samplesStream(0));
+    await eventually(async () => expect((await s.info()).log).not.toBe(before.log), { withinMs: 15_000 });
+    await eventually(() => s.publish(busy(20)));
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 2, rows: names.length }));
+    const evicted = await s.evictedRows();
+    expect(evicted.map(key)).toHaveLength(20 * names.length);
+  });
+
+  test('without a spill, evicted rows are dropped and counted, and the floor still survives a restart', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072', SPILLWAY_SPILLOVER_PATH: '' });
+    const first = await s.start();
+    for (let tick = 0; tick < 500; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(501));
+    const info = await s.info();
+    expect(info.counters['dropped_rows']).toBe((info.floor - 1) * names.length);
+    await first.stop();
+    await s.start();
+    await eventually(async () => expect(await s.info()).toMatchObject({ floor: info.floor, head: 501, rows: info.rows }));
+  });
+});
