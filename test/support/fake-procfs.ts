@@ -26,9 +26,15 @@ export class FakeProcfs {
     symlinkSync(String(process.pid), join(this.root, 'self'));
     this.setCursor(100);
     this.setUptime(1_000);
+    this.put(process.pid, { ppid: 0, startTicks: 2, command: ['test'], readBytes: 0 });
     writeFileSync(join(this.root, 'stat'), 'cpu  1 2 3\nbtime 1763670000\nprocesses 5\n');
   }
 
+  /** As whom the procfs sees us: another id where it shows another pid namespace. */
+  setSelf(pid: number): void {
+    rmSync(join(this.root, 'self'));
+    symlinkSync(String(pid), join(this.root, 'self'));
+  }
   setCursor(pid: number): void {
     this.#cursor = pid;
     writeFileSync(join(this.root, 'sys/kernel/ns_last_pid'), `${pid}\n`);

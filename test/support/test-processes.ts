@@ -1,7 +1,7 @@
 // Processes for tests that look at real ones, each ended by its own pid when the test is over.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 
 const started: ChildProcess[] = [];
 
@@ -34,6 +34,25 @@ export async function endProcess(child: ChildProcess): Promise<void> {
   const ended = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGKILL');
   await ended;
+}
+
+/**
+ * A process with a certain id, by asking the kernel to give that one out next. Others fork, too, so it may take several attempts.
+ * Null where the kernel does not let us ask.
+ */
+export async function startProcessAs(pid: number): Promise<ChildProcess | null> {
+  const cursor = '/proc/sys/kernel/ns_last_pid';
+  for (let attempt = 0; attempt < 100; attempt++) {
+    try {
+      writeFileSync(cursor, String(pid - 1));
+    } catch {
+      return null;
+    }
+    const child = startProcess('sleep', ['1000']);
+    if (child.pid === pid) return child;
+    await endProcess(child);
+  }
+  throw new Error(`process ${pid} could not be had in 100 attempts`);
 }
 
 /** For afterEach. */

@@ -1,0 +1,84 @@
+// The collector: reads the units of this host at every tick and hands each batch to JetStream. It starts to read at once and
+// keeps what it has until NATS is there; being stopped, it ends the ticks and tries to hand over what is left.
+
+import { randomBytes } from 'node:crypto';
+import { from } from 'rxjs';
+import { COLLECTOR_SERVICE, requests } from '#shared/contract/queries';
+import { connectNats, type NatsLink } from '#shared/nats/connection';
+import { endpoint, startQueryService } from '#shared/nats/query-service';
+import type { Config } from '#shared/runtime/config';
+import type { Logger } from '#shared/runtime/logging';
+import type { RunningService } from '#shared/runtime/service';
+import { Outbox } from './core/outbox.ts';
+import { TickSchedule } from './core/tick-schedule.ts';
+import { unitTargets } from './core/unit-target.ts';
+import { UnitWatch } from './core/unit-watch.ts';
+import { collect, IN_FLIGHT_MAX } from './pipeline.ts';
+import { createSampler } from './sampler.ts';
+import { collectorInfo, emptyTally } from './tally.ts';
+
+/** Within the deadline of the process, with time left to close the connection. */
+const FLUSH_MS_MAX = 4_000;
+
+/**
+ * Starts the ticks at once, and resolves when NATS is connected and the collector answers queries.
+ * @param stopping aborts when the process is told to stop before that
+ * @throws {SetupError} if the units cannot be read on this system
+ */
+export async function startCollector(config: Config, logger: Logger, stopping: AbortSignal): Promise<RunningService> {
+  const targets = unitTargets(config.units);
+  const units = targets.map((target) => target.unit);
+  const sampler = createSampler(config.sampler, targets);
+  const parts = {
+    config,
+    boot: randomBytes(8).toString('hex'),
+    units,
+    sampler,
+    schedule: new TickSchedule(Math.round(config.metrics.sample_interval_secs * 1000)),
+    watch: new UnitWatch(units),
+    outbox: new Outbox({ bytesMax: config.outbox_max_bytes, inFlightMax: IN_FLIGHT_MAX }),
+    tally: emptyTally(),
+    logger,
+  };
+  if (units.length === 0) logger.warn('no units are configured');
+  const info = () => collectorInfo({ ...parts, host: config.host, units: units.length });
+
+  const ending = new AbortController();
+  const connecting = connectNats(config.nats, {
+    name: `spillway-collector ${config.host}`,
+    logger,
+    signal: AbortSignal.any([stopping, ending.signal]),
+  });
+  const finished = new Promise<void>((complete, error) => {
+    collect({ ...parts, links: from(connecting), stopping: ending.signal, flushMsMax: FLUSH_MS_MAX }).subscribe({ complete, error });
+  });
+  finished.catch(() => undefined); // whoever waits for it is told; until somebody does, it is not an unhandled rejection
+  let link: NatsLink | null = null;
+  const stop = async (): Promise<void> => {
+    ending.abort();
+    await finished.catch(() => undefined);
+    if (parts.outbox.rows > 0) logger.warn({ lost_rows: parts.outbox.rows }, 'stopped with rows that NATS has not acknowledged');
+    await link?.close();
+    sampler.close();
+  };
+
+  try {
+    link = await connecting;
+    await startQueryService(link, {
+      name: COLLECTOR_SERVICE,
+      description: 'Samples of the units of one host',
+      metadata: { host: config.host },
+      group: link.subjects.collector(config.host),
+      endpoints: { info: endpoint(requests.info, info) },
+      statistics: info,
+      logger,
+    });
+    const closed = link.closed.then(() => {
+      if (!ending.signal.aborted) throw new Error('the NATS connection was closed');
+    });
+    return { done: Promise.race([finished, closed]), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

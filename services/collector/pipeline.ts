@@ -1,0 +1,271 @@
+// The collector's wiring: ticks -> samples -> batch -> outbox -> JetStream, and the live subjects beside it.
+// The outbox decides what is published when; here it only happens. A lane publishes one batch after the other until the
+// outbox gives no more; a tick opens one lane, a new connection as many as may be under way at once. What fails goes back
+// into the outbox, and the lane waits before it takes the next, so nothing but the outbox ever holds a batch.
+
+import {
+  defer,
+  EMPTY,
+  expand,
+  filter,
+  from,
+  interval,
+  merge,
+  type Observable,
+  of,
+  race,
+  range,
+  repeat,
+  switchMap,
+  takeUntil,
+  timer,
+} from 'rxjs';
+import { BATCH_BYTES_MAX, type EncodedBatch, encodeBatch } from '#shared/contract/batch';
+import type { LifecycleEvent } from '#shared/contract/lifecycle';
+import { shardOf, unitHash } from '#shared/contract/series';
+import type { NatsLink } from '#shared/nats/connection';
+import { isPermissionViolation, isStreamFull, isUnanswered, messageOf } from '#shared/nats/errors';
+import type { Config } from '#shared/runtime/config';
+import { createThrottledLog, type Logger } from '#shared/runtime/logging';
+import { pause } from '#shared/runtime/wait';
+import { Backoff } from './core/backoff.ts';
+import type { Outbox } from './core/outbox.ts';
+import { batchOf, liveSampleOf, type TickHead } from './core/tick-batch.ts';
+import type { TickSchedule } from './core/tick-schedule.ts';
+import type { UnitSample } from './core/unit-tracker.ts';
+import type { UnitEvent, UnitWatch } from './core/unit-watch.ts';
+import type { Sampler } from './sampler.ts';
+import type { Tally } from './tally.ts';
+
+export interface PipelineParts {
+  readonly config: Pick<Config, 'host' | 'shards' | 'live_subjects'>;
+  readonly boot: string;
+  readonly units: readonly string[];
+  readonly sampler: Sampler;
+  readonly schedule: TickSchedule;
+  readonly watch: UnitWatch;
+  readonly outbox: Outbox;
+  readonly tally: Tally;
+  /** Emits the connection once it is there; ticks do not wait for it. */
+  readonly links: Observable<NatsLink>;
+  readonly logger: Logger;
+  /** Aborts to end the ticks; what is in the outbox is still published, for `flushMsMax` at most. */
+  readonly stopping: AbortSignal;
+  readonly flushMsMax: number;
+}
+
+/** Publishes under way at the same time: hides the round trip when a backlog is sent, and bounds what is in doubt. */
+export const IN_FLIGHT_MAX = 4;
+const PUBLISH_TIMEOUT_MS = 5_000;
+const BACKOFF_FIRST_MS = 250;
+const BACKOFF_MOST_MS = 5_000;
+/** Room for subject and headers in what the server calls payload. */
+const HEADER_BYTES = 1024;
+const LOG_INTERVAL_MS = 60_000;
+const FLUSH_INTERVAL_MS = 20;
+
+/** Everything the collector does. Completes after a stop; fails only on our own mistakes. Subscribe once. */
+export function collect(parts: PipelineParts): Observable<unknown> {
+  return defer(() => new Collecting(parts).run());
+}
+
+class Collecting {
+  readonly #parts: PipelineParts;
+  readonly #backoff = new Backoff(BACKOFF_FIRST_MS, BACKOFF_MOST_MS);
+  readonly #throttled: ReturnType<typeof createThrottledLog>;
+  readonly #hashes: readonly string[];
+  #link: NatsLink | null = null;
+  #hasTicksLeft = true;
+
+  constructor(parts: PipelineParts) {
+    this.#parts = parts;
+    this.#throttled = createThrottledLog(LOG_INTERVAL_MS, () => performance.now());
+    this.#hashes = parts.units.map((unit) => unitHash(parts.config.host, unit));
+  }
+
+  run(): Observable<unknown> {
+    return merge(this.#ticks(), this.#connections(), this.#flushAttempts()).pipe(
+      expand(() => this.#publishNext()),
+      takeUntil(this.#flushed()),
+    );
+  }
+
+  /** Emits after each tick taken. The next one is armed when this one's work is done, so work never piles up. */
+  #ticks(): Observable<unknown> {
+    const { stopping } = this.#parts;
+    return defer(() => this.#waitAndTake()).pipe(repeat({ delay: () => (stopping.aborted ? this.#endTicks() : of(null)) }));
+  }
+
+  #endTicks(): Observable<never> {
+    this.#hasTicksLeft = false;
+    return EMPTY;
+  }
+
+  /** Emits for each lane that a new connection opens. */
+  #connections(): Observable<unknown> {
+    return this.#parts.links.pipe(
+      switchMap((link) => {
+        this.#link = link;
+        return link.connection;
+      }),
+      switchMap((isConnected) => {
+        if (isConnected) {
+          this.#parts.outbox.connected();
+          this.#backoff.succeeded();
+          return range(0, IN_FLIGHT_MAX);
+        }
+        this.#parts.outbox.disconnected();
+        return EMPTY;
+      }),
+    );
+  }
+
+  /** After a stop no tick opens a lane any more, so time does. */
+  #flushAttempts(): Observable<unknown> {
+    return aborted(this.#parts.stopping).pipe(switchMap(() => interval(FLUSH_INTERVAL_MS)));
+  }
+
+  /** After a stop: when all is published, or no longer worth waiting for. */
+  #flushed(): Observable<unknown> {
+    const { stopping, outbox, flushMsMax } = this.#parts;
+    const isFlushed = interval(FLUSH_INTERVAL_MS).pipe(filter(() => !this.#hasTicksLeft && outbox.batches === 0));
+    return aborted(stopping).pipe(switchMap(() => race(isFlushed, timer(flushMsMax))));
+  }
+
+  async #waitAndTake(): Promise<void> {
+    const { schedule, stopping, tally } = this.#parts;
+    schedule.arm(Date.now(), performance.now());
+    for (let leftMs = schedule.remainingMs(performance.now()); leftMs > 0; leftMs = schedule.remainingMs(performance.now())) {
+      await pause(Math.ceil(leftMs), stopping);
+      if (stopping.aborted) return;
+    }
+    try {
+      await this.#takeTick();
+      tally.tickProblem = null;
+    } catch (error) {
+      // A tick that cannot be read is a hole in the data, not the end of the collector: the next one may work.
+      tally.tickFailures++;
+      tally.tickProblem = `the last tick could not be read: ${messageOf(error)}`;
+      this.#throttled('tick', (times) => this.#parts.logger.error({ err: error, times }, 'a tick could not be read'));
+    }
+  }
+
+  async #takeTick(): Promise<void> {
+    const { config, boot, units, sampler, schedule, watch, outbox, tally } = this.#parts;
+    const startedMs = performance.now();
+    const startedCpu = process.cpuUsage();
+    const head: TickHead = { host: config.host, boot, tick: schedule.take(), ts: Date.now(), intervalMs: schedule.intervalMs };
+    if (units.length === 0) return;
+    const { samples, events } = watch.observe(await sampler.sample());
+    const bytesMax = Math.min(BATCH_BYTES_MAX, (this.#link?.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - HEADER_BYTES);
+    const batches = encodeBatch(batchOf(head, units, samples), bytesMax);
+    const cpu = process.cpuUsage(startedCpu);
+    tally.tickCpuUsLast = cpu.user + cpu.system;
+    tally.tickCpuUsTotal += tally.tickCpuUsLast;
+    tally.tickMsLast = Math.round((performance.now() - startedMs) * 1000) / 1000;
+    const droppedBefore = outbox.droppedRows.outbox_full;
+    for (const batch of batches) {
+      tally.sampledRows += batch.rows;
+      outbox.add(batch);
+    }
+    this.#reportDropped(outbox.droppedRows.outbox_full - droppedBefore);
+    this.#announce(head, samples, events);
+  }
+
+  #reportDropped(rows: number): void {
+    if (rows === 0) return;
+    const { logger, outbox } = this.#parts;
+    this.#throttled('dropped', () =>
+      logger.warn(
+        { dropped_rows_total: outbox.droppedRows.outbox_full, outbox_bytes: outbox.bytes },
+        'the outbox is full, its oldest batches are dropped',
+      ),
+    );
+  }
+
+  /** Live samples and lifecycle events: at most once, so without a connection they are simply not sent. */
+  #announce(head: TickHead, samples: readonly UnitSample[], events: readonly UnitEvent[]): void {
+    const link = this.#link;
+    if (link === null || !link.isConnected()) return;
+    const { config, units } = this.#parts;
+    for (const { unit, event, pid, started } of events) {
+      const payload: LifecycleEvent = { event, host: head.host, unit, ts: head.ts, pid, started };
+      link.nc.publish(link.subjects.lifecycle(head.host, unit), JSON.stringify(payload));
+    }
+    if (!config.live_subjects) return;
+    for (const [index, sample] of samples.entries()) {
+      const unit = units[index] as string;
+      const payload = JSON.stringify(liveSampleOf(head, unit, this.#hashes[index] as string, sample));
+      link.nc.publish(link.subjects.live(head.host, unit), payload);
+    }
+  }
+
+  /** One batch of a lane. Emits when the lane may take the next; completes without, which ends the lane, when there is none. */
+  #publishNext(): Observable<unknown> {
+    return defer(() => {
+      const link = this.#link;
+      if (link === null || !link.isConnected() || this.#backoff.remainingMs(performance.now()) > 0) return EMPTY;
+      const batch = this.#parts.outbox.takeNext();
+      return batch === null ? EMPTY : from(this.#publish(link, batch));
+    });
+  }
+
+  async #publish(link: NatsLink, batch: EncodedBatch): Promise<void> {
+    const { config, outbox, tally } = this.#parts;
+    const subject = link.subjects.samples(shardOf(config.host, config.shards), config.host);
+    try {
+      const ack = await link.js.publish(subject, batch.payload, { msgID: batch.id, timeout: PUBLISH_TIMEOUT_MS });
+      if (outbox.acknowledged(batch.id)) tally.acceptedRows += batch.rows;
+      if (ack.duplicate) tally.duplicateBatches++;
+      this.#backoff.succeeded();
+      tally.publishProblem = null;
+    } catch (error) {
+      tally.publishFailures++;
+      if ((error as { code?: string }).code === 'MAX_PAYLOAD_EXCEEDED') this.#refuse(link, batch);
+      else await this.#retryLater(error, link, batch);
+    }
+  }
+
+  /** The server takes no message of this size: it was encoded before the server's limit was known, or the limit was lowered. */
+  #refuse(link: NatsLink, batch: EncodedBatch): void {
+    const { outbox, logger } = this.#parts;
+    outbox.refused(batch.id);
+    this.#throttled('refused', (times) =>
+      logger.error(
+        { times, dropped_rows: batch.rows, batch_bytes: batch.payload.length, max_payload_bytes: link.nc.info?.max_payload },
+        "a batch is larger than the server's max_payload, it is dropped",
+      ),
+    );
+  }
+
+  async #retryLater(error: unknown, link: NatsLink, batch: EncodedBatch): Promise<void> {
+    const { outbox, logger, tally, config } = this.#parts;
+    outbox.failed(batch.id);
+    // A connection that is lost is reported as such; what was under way with it failed for no reason of its own.
+    if (!link.isConnected()) return;
+    const stream = link.subjects.samplesStream(shardOf(config.host, config.shards));
+    const problem = publishProblem(error, stream);
+    tally.publishProblem = problem;
+    this.#throttled(problem, (times) => logger.warn({ times, stream, outbox_bytes: outbox.bytes, reason: messageOf(error) }, problem));
+    this.#backoff.failed(performance.now());
+    // A millisecond more, because a timer may fire one early, and then nobody would wake this outbox until the next tick.
+    await pause(
+      Math.ceil(this.#backoff.remainingMs(performance.now())) + 1,
+      this.#parts.stopping.aborted ? undefined : this.#parts.stopping,
+    );
+  }
+}
+
+function publishProblem(error: unknown, stream: string): string {
+  if (isStreamFull(error)) return `stream ${stream} is full: batches are kept in the outbox until its store evicts`;
+  if (isPermissionViolation(error)) return `this collector may not publish to stream ${stream}: check its NATS permissions`;
+  if ((error as { code?: string }).code === '503') return `there is no stream ${stream}: a store for this shard makes it when it starts`;
+  if (isUnanswered(error)) return `stream ${stream} did not acknowledge in time: batches are published again`;
+  return `stream ${stream} refuses batches: ${messageOf(error)}`;
+}
+
+function aborted(signal: AbortSignal): Observable<unknown> {
+  return defer(() =>
+    signal.aborted ? of(null) : from(new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))),
+  );
+}

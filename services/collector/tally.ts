@@ -1,0 +1,96 @@
+// What the collector has done so far and what is wrong now, for `info`, for the service statistics and for health.
+// The equation it must always satisfy: sampled_rows = accepted_rows + outbox_rows + dropped_*_rows.
+
+import type { CollectorInfo, Health } from '#shared/contract/queries';
+import type { Outbox } from './core/outbox.ts';
+import type { TickSchedule } from './core/tick-schedule.ts';
+import type { UnitWatch } from './core/unit-watch.ts';
+import type { Sampler } from './sampler.ts';
+
+export interface Tally {
+  sampledRows: number;
+  acceptedRows: number;
+  /** Batches JetStream had already: a publish whose acknowledgement was lost. */
+  duplicateBatches: number;
+  publishFailures: number;
+  tickFailures: number;
+  /** CPU of the last tick from reading to encoding, µs, and of all so far. */
+  tickCpuUsLast: number;
+  tickCpuUsTotal: number;
+  /** Duration of the last tick, ms. */
+  tickMsLast: number;
+  /** Why publishing or sampling fails at present, as a sentence; null when it does not. */
+  publishProblem: string | null;
+  tickProblem: string | null;
+}
+
+export function emptyTally(): Tally {
+  return {
+    sampledRows: 0,
+    acceptedRows: 0,
+    duplicateBatches: 0,
+    publishFailures: 0,
+    tickFailures: 0,
+    tickCpuUsLast: 0,
+    tickCpuUsTotal: 0,
+    tickMsLast: 0,
+    publishProblem: null,
+    tickProblem: null,
+  };
+}
+
+export interface TallyView {
+  readonly host: string;
+  readonly boot: string;
+  readonly units: number;
+  readonly tally: Tally;
+  readonly outbox: Outbox;
+  readonly schedule: TickSchedule;
+  readonly watch: UnitWatch;
+  readonly sampler: Sampler;
+}
+
+export function collectorInfo(view: TallyView): CollectorInfo {
+  const { tally, outbox, schedule } = view;
+  return {
+    host: view.host,
+    boot: view.boot,
+    units: view.units,
+    counters: {
+      sampled_rows: tally.sampledRows,
+      accepted_rows: tally.acceptedRows,
+      duplicate_batches: tally.duplicateBatches,
+      publish_failures: tally.publishFailures,
+      outbox_batches: outbox.batches,
+      outbox_rows: outbox.rows,
+      outbox_bytes: outbox.bytes,
+      dropped_outbox_full_rows: outbox.droppedRows.outbox_full,
+      dropped_refused_rows: outbox.droppedRows.refused,
+      ticks: schedule.tick,
+      ticks_skipped: schedule.skipped,
+      tick_failures: tally.tickFailures,
+      tick_cpu_us_last: tally.tickCpuUsLast,
+      tick_cpu_us_total: tally.tickCpuUsTotal,
+      tick_ms_last: tally.tickMsLast,
+      processes: view.sampler.processes,
+      units_missing: view.watch.missing().length,
+    },
+    health: healthOf(view),
+  };
+}
+
+/** More would make a reply long and help nobody: `spillway targets` lists them all. */
+const MISSING_NAMED_MAX = 10;
+
+function healthOf({ units, tally, outbox, watch, sampler }: TallyView): Health {
+  const problems: string[] = [];
+  if (units === 0) problems.push('no units are configured: add some under units in spillway.yaml');
+  if (!outbox.isConnected) problems.push('NATS is not connected: batches are kept in the outbox');
+  if (tally.publishProblem !== null) problems.push(tally.publishProblem);
+  if (tally.tickProblem !== null) problems.push(tally.tickProblem);
+  problems.push(...sampler.problems);
+  const missing = watch.missing();
+  for (const { unit, reason } of missing.slice(0, MISSING_NAMED_MAX)) problems.push(`unit ${JSON.stringify(unit)} is missing: ${reason}`);
+  if (missing.length > MISSING_NAMED_MAX) problems.push(`${missing.length - MISSING_NAMED_MAX} more units are missing`);
+  return { ready: outbox.isConnected && tally.publishProblem === null && tally.tickProblem === null, problems };
+}

@@ -1,0 +1,109 @@
+// What `spillway targets` shows: for each unit of the configuration the processes it consists of now, by which rule, and
+// where there is none, why. A single look, the same code the collector resolves units with.
+
+import { platform } from 'node:os';
+import type { State } from '#shared/contract/metrics';
+import type { Config } from '#shared/runtime/config';
+import { SetupError } from '#shared/runtime/service';
+import { describeRule, type Rule, type UnitTarget, unitTargets } from './core/unit-target.ts';
+import { type KernelFacts, readKernelFacts } from './procfs/kernel-facts.ts';
+import { readUsers, type Users } from './procfs/passwd.ts';
+import { ProcFiles } from './procfs/proc-files.ts';
+import { type ObservedProcess, ProcessReader } from './procfs/process-reader.ts';
+import { absenceReason, type ResolvedUnit, UnitResolver } from './procfs/unit-resolver.ts';
+
+export interface TargetProcess {
+  readonly pid: number;
+  readonly ppid: number;
+  /** Start, wall clock ms. */
+  readonly started: number;
+  /** Effective user, by name where it has one. */
+  readonly user: string;
+  /** Printable characters only, cut: command lines are written by anyone. */
+  readonly command: string;
+  /** Why it belongs to the unit. */
+  readonly why: string;
+}
+
+export interface TargetExplanation {
+  readonly unit: string;
+  /** The rule in words. */
+  readonly rule: string;
+  readonly state: State;
+  /** Parents before children; the first is the root. Empty when it is missing. */
+  readonly processes: readonly TargetProcess[];
+  /** Why it is missing, or null. */
+  readonly reason: string | null;
+}
+
+const COMMAND_CHARACTERS_MAX = 200;
+
+/** In the order of the configuration. @throws {SetupError} elsewhere than on Linux. */
+export function explainTargets(config: Pick<Config, 'units'>): TargetExplanation[] {
+  if (platform() !== 'linux') throw new SetupError('targets: processes can only be explained on Linux');
+  const targets = unitTargets(config.units);
+  const files = new ProcFiles();
+  const look = {
+    files,
+    resolver: new UnitResolver(files, targets, { excludedPid: process.pid }),
+    facts: readKernelFacts(files.root),
+    users: readUsers(),
+  };
+  return look.resolver.resolve(performance.now()).map((resolved, index) => explain(targets[index] as UnitTarget, resolved, look));
+}
+
+interface Look {
+  readonly files: ProcFiles;
+  readonly resolver: UnitResolver;
+  readonly facts: KernelFacts;
+  readonly users: Users;
+}
+
+function explain({ unit, rule }: UnitTarget, resolved: ResolvedUnit, look: Look): TargetExplanation {
+  const missing = (reason: string): TargetExplanation => ({ unit, rule: describeRule(rule), state: 'missing', processes: [], reason });
+  if (rule.kind === 'self') return missing("is the collector's own process, while it runs");
+  if (resolved.reason !== null) return missing(resolved.reason);
+  const reader = new ProcessReader(look.files, look.facts, 0);
+  const outcomes = resolved.members.map((pid) => reader.read(pid));
+  const observed = outcomes.filter((one) => typeof one !== 'number');
+  const roots = observed.filter((one) => resolved.roots.includes(one.pid));
+  if (roots.length === 0) return missing(absenceReason(rule, resolved.roots[0] as number, outcomes[0] as number));
+  return {
+    unit,
+    rule: describeRule(rule),
+    state: roots.every((one) => one.isZombie) ? 'zombie' : 'running',
+    processes: observed.map((one) => describeProcess(one, roots.includes(one) ? whyRoot(rule) : `child of ${one.ppid}`, look)),
+    reason: null,
+  };
+}
+
+function describeProcess({ pid, ppid, startMs }: ObservedProcess, why: string, { files, resolver, facts, users }: Look): TargetProcess {
+  const uid = resolver.uidOf(pid);
+  return {
+    pid,
+    ppid,
+    started: Math.round(facts.bootMs + startMs),
+    user: uid === null ? '?' : users.nameOf(uid),
+    command: printable(files.readText(`${pid}/cmdline`), files.readText(`${pid}/comm`)),
+    why,
+  };
+}
+
+function whyRoot(rule: Rule): string {
+  switch (rule.kind) {
+    case 'pid':
+      return 'named in the configuration';
+    case 'pidfile':
+      return `named in ${rule.path}`;
+    case 'match':
+      return 'its command line matches';
+    case 'self':
+      return 'the collector';
+  }
+}
+
+function printable(commandLine: string | null, comm: string | null): string {
+  const text = commandLine === null || commandLine === '' ? `[${comm?.trimEnd() ?? ''}]` : commandLine.replaceAll('\0', ' ').trimEnd();
+  // Control and formatting characters could drive the terminal of whoever reads this.
+  return text.replace(/[\p{C}]/gu, '?').slice(0, COMMAND_CHARACTERS_MAX);
+}
