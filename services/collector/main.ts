@@ -4,8 +4,12 @@
 import { randomBytes } from 'node:crypto';
 import { from } from 'rxjs';
 import { COLLECTOR_SERVICE, requests } from '#shared/contract/queries';
+import { shardOf } from '#shared/contract/series';
 import { connectNats, type NatsLink } from '#shared/nats/connection';
+import { isPermissionViolation } from '#shared/nats/errors';
 import { endpoint, startQueryService } from '#shared/nats/query-service';
+import { retryUnanswered } from '#shared/nats/retry';
+import { ensureStream, samplesStream } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import type { Logger } from '#shared/runtime/logging';
 import type { RunningService } from '#shared/runtime/service';
@@ -44,11 +48,7 @@ export async function startCollector(config: Config, logger: Logger, stopping: A
   const info = () => collectorInfo({ ...parts, host: config.host, units: units.length });
 
   const ending = new AbortController();
-  const connecting = connectNats(config.nats, {
-    name: `spillway-collector ${config.host}`,
-    logger,
-    signal: AbortSignal.any([stopping, ending.signal]),
-  });
+  const connecting = connectWithStream(config, logger, AbortSignal.any([stopping, ending.signal]));
   const finished = new Promise<void>((complete, error) => {
     collect({ ...parts, links: from(connecting), stopping: ending.signal, flushMsMax: FLUSH_MS_MAX }).subscribe({ complete, error });
   });
@@ -81,4 +81,21 @@ export async function startCollector(config: Config, logger: Logger, stopping: A
     await stop();
     throw error;
   }
+}
+
+/** Connects, and makes the stream that the batches go to where it is not there yet: a collector may be the first to start. */
+async function connectWithStream(config: Config, logger: Logger, signal: AbortSignal): Promise<NatsLink> {
+  const link = await connectNats(config.nats, { name: `spillway-collector ${config.host}`, logger, signal });
+  const wanted = samplesStream(link.subjects, config.nats, shardOf(config.host, config.shards));
+  try {
+    await retryUnanswered(() => ensureStream(link.jsm, wanted), logger, signal);
+  } catch (error) {
+    if (!isPermissionViolation(error)) {
+      await link.close();
+      throw error;
+    }
+    // A collector that may only publish is a sensible thing: the store of the shard makes the stream.
+    logger.info({ stream: wanted.name }, 'not allowed to look after the stream; its store has to make it');
+  }
+  return link;
 }

@@ -79,18 +79,13 @@ export function collectorInfo(view: TallyView): CollectorInfo {
   };
 }
 
-/** More would make a reply long and help nobody: `spillway targets` lists them all. */
-const MISSING_NAMED_MAX = 10;
-
-function healthOf({ units, tally, outbox, watch, sampler }: TallyView): Health {
+/** A unit without a process is no problem of the collector's: it is `missing` in the data, and `spillway targets` says why. */
+function healthOf({ units, tally, outbox, sampler }: TallyView): Health {
   const problems: string[] = [];
   if (units === 0) problems.push('no units are configured: add some under units in spillway.yaml');
   if (!outbox.isConnected) problems.push('NATS is not connected: batches are kept in the outbox');
   if (tally.publishProblem !== null) problems.push(tally.publishProblem);
   if (tally.tickProblem !== null) problems.push(tally.tickProblem);
   problems.push(...sampler.problems);
-  const missing = watch.missing();
-  for (const { unit, reason } of missing.slice(0, MISSING_NAMED_MAX)) problems.push(`unit ${JSON.stringify(unit)} is missing: ${reason}`);
-  if (missing.length > MISSING_NAMED_MAX) problems.push(`${missing.length - MISSING_NAMED_MAX} more units are missing`);
   return { ready: outbox.isConnected && tally.publishProblem === null && tally.tickProblem === null, problems };
 }
