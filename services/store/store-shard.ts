@@ -180,19 +180,20 @@ export class StoreShard {
 
   private async take(messages: LogMessage[]): Promise<void> {
     const { window } = this;
-    window.pullBytes = messages.reduce((sum, message) => sum + message.data.length, 0);
+    let leftBytes = messages.reduce((sum, message) => sum + message.data.length, 0);
     let turnMs = performance.now();
     for (const [i, message] of messages.entries()) {
+      leftBytes -= message.data.length;
+      window.pullBytes = leftBytes + this.reader.bufferedBytes;
       if (message.seq < window.next) continue; // the window has moved on behind another writer's floor
       this.ingest(message);
-      window.pullBytes -= message.data.length;
       this.lag = message.pending + messages.length - 1 - i;
       await this.evictForMemory();
       if (performance.now() - turnMs < TURN_MS_MAX) continue;
       await nextTurn();
       turnMs = performance.now();
     }
-    window.pullBytes = 0;
+    window.pullBytes = this.reader.bufferedBytes;
     if (this.lag === 0) this.isCaughtUp = true;
   }
 

@@ -42,7 +42,8 @@ describe('PidusageSampler', () => {
   });
 
   test('samples through it: CPU null at first, then known; memory known; everything else unknown', async () => {
-    const child = startProcess(process.execPath, ['-e', BUSY]);
+    const child = startProcess(process.execPath, ['-e', `console.log('ready'); ${BUSY}`]);
+    await firstLine(child); // before that, it may not have any memory of its own yet
     const read = open({ kind: 'pid', pid: child.pid });
     const tracker = new UnitTracker();
     const first = tracker.read(await read());
