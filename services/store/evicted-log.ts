@@ -16,6 +16,7 @@ import {
 import { headers, type MsgHdrs, type PubAck } from '#shared/nats/client';
 import type { NatsLink } from '#shared/nats/connection';
 import { isNoSuchMessage, isStreamFull, isUnanswered, isWrongLastSequence } from '#shared/nats/errors';
+import { purgeBelow } from '#shared/nats/purge';
 
 /** What the last message of the stream says; null when the stream has none. */
 export interface EvictedTail {
@@ -139,6 +140,6 @@ export class EvictedLog {
 
   /** Removes everything but the last message. */
   async purgeAllButLast(): Promise<void> {
-    if (this.lastSequence > 1) await this.link.jsm.streams.purge(this.stream, { seq: this.lastSequence });
+    await purgeBelow(this.link.jsm, this.stream, this.lastSequence);
   }
 }

@@ -11,7 +11,9 @@ import type { Health, StoreInfo } from '#shared/contract/queries';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
 import { type LogMessage, LogReader, StreamLostError } from '#shared/nats/log-reader';
+import { purgeBelow } from '#shared/nats/purge';
 import { publishRejected } from '#shared/nats/rejected';
+import { retryUnanswered } from '#shared/nats/retry';
 import { ensureShard, logIdentity } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
@@ -29,13 +31,15 @@ const LOG_EASED_SHARE = 0.7;
 /** Events of another store stop for this long before we take over. */
 const TAKEOVER_MS = 5_000;
 const BLOCKED_RETRY_MS = 500;
+const DELETION_MS = 1_000;
 /** Queries are answered between turns of this length. */
 const TURN_MS_MAX = 5;
 const PULL_MESSAGES_MAX = 512;
+const PULL_BYTES_DECAY = 0.99;
 
 export class StoreShard {
   readonly shard: number;
-  window: Window;
+  readonly window: Window;
   private readonly config: Config;
   private readonly link: NatsLink;
   private readonly logger: Logger;
@@ -74,6 +78,7 @@ export class StoreShard {
     this.evicted = evicted;
     this.log = log;
     this.window = window;
+    this.window.pullBytesMax = this.pullBytesUsual;
     this.reader = this.openReader();
     this.movedMs = Date.now();
     if (!this.carriesRows) this.logger.warn('no spillover_path is configured: evicted rows will be dropped and counted');
@@ -100,7 +105,7 @@ export class StoreShard {
 
   /** Pulls once and works it off. */
   async step(): Promise<void> {
-    if (this.role === 'follower' && this.window.isOverBudget) {
+    if (this.role === 'follower' && this.window.needsRoom()) {
       // The writer's floor will make room; ours to wait, or to take over.
       await pause(BLOCKED_RETRY_MS, this.stopping);
     } else {
@@ -154,14 +159,18 @@ export class StoreShard {
     return this.config.metrics.spillover_path !== null;
   }
 
+  /** A thirty-second of the budget; of a large one, what keeps the wire busy. */
+  private get pullBytesUsual(): number {
+    return Math.max(8 * 1024, Math.min(512 * 1024, Math.floor(this.config.metrics.max_memory_bytes / 32)));
+  }
+
   private openReader(): LogReader {
     return new LogReader({
       link: this.link,
       stream: this.link.subjects.samplesStream(this.shard),
       from: this.window.next,
       messagesMax: PULL_MESSAGES_MAX,
-      // An eighth of a small budget; of a large one, what keeps the wire busy.
-      bytesMax: Math.min(1024 * 1024, Math.floor(this.config.metrics.max_memory_bytes / 8)),
+      bytesMax: this.pullBytesUsual,
       logger: this.logger,
     });
   }
@@ -181,14 +190,18 @@ export class StoreShard {
   private async take(messages: LogMessage[]): Promise<void> {
     const { window } = this;
     let leftBytes = messages.reduce((sum, message) => sum + message.data.length, 0);
+    // A message may be larger than a pull should be; where there was one, there will be more for a while.
+    window.pullBytesMax = Math.max(this.pullBytesUsual, leftBytes, window.pullBytesMax * PULL_BYTES_DECAY);
     let turnMs = performance.now();
     for (const [i, message] of messages.entries()) {
       leftBytes -= message.data.length;
       window.pullBytes = leftBytes + this.reader.bufferedBytes;
       if (message.seq < window.next) continue; // the window has moved on behind another writer's floor
-      this.ingest(message);
-      this.lag = message.pending + messages.length - 1 - i;
-      await this.evictForMemory();
+      await this.ingest(message);
+      const left = messages.length - 1 - i;
+      // At rest the window is within its budget, so the last message is done when what it made necessary is.
+      if (left === 0) await this.evictForMemory();
+      this.lag = message.pending + left;
       if (performance.now() - turnMs < TURN_MS_MAX) continue;
       await nextTurn();
       turnMs = performance.now();
@@ -197,7 +210,7 @@ export class StoreShard {
     if (this.lag === 0) this.isCaughtUp = true;
   }
 
-  private ingest(message: LogMessage): void {
+  private async ingest(message: LogMessage): Promise<void> {
     const { window } = this;
     const parsed = parseBatch(message.data, this.link.subjects.hostOfSamples(message.subject));
     if (!parsed.ok) {
@@ -206,6 +219,7 @@ export class StoreShard {
       return;
     }
     const batch = parsed.value;
+    await this.evictForMemory(window.growthOf(batch));
     if (window.append(batch, message.seq, message.timeMs, Date.now()) === 'duplicate') {
       this.count('duplicate_batches', 1);
       this.count('duplicate_rows', batch.unit.length);
@@ -224,8 +238,8 @@ export class StoreShard {
     publishRejected(this.link, reason, message.subject, message.data);
   }
 
-  private async evictForMemory(): Promise<void> {
-    while (this.window.isOverBudget && this.role === 'writer' && !this.stopping.aborted) {
+  private async evictForMemory(growthBytes = 0): Promise<void> {
+    while (this.window.needsRoom(growthBytes) && this.role === 'writer' && !this.stopping.aborted) {
       const to = this.window.oldestBlockEnd();
       if (to <= this.window.floor) return; // nothing is held: what is over the budget is a single message
       await this.evict(to, 'memory');
@@ -321,7 +335,7 @@ export class StoreShard {
   }
 
   private isEvictionDue(nowMs: number): boolean {
-    return this.window.isOverBudget || this.window.firstSince(nowMs - this.retentionMs - TAKEOVER_MS) > this.window.floor || this.isLogFull;
+    return this.window.needsRoom() || this.window.firstSince(nowMs - this.retentionMs - TAKEOVER_MS) > this.window.floor || this.isLogFull;
   }
 
   private get isLogFull(): boolean {
@@ -351,7 +365,7 @@ export class StoreShard {
   }
 
   private async purge(): Promise<void> {
-    await this.link.jsm.streams.purge(this.link.subjects.samplesStream(this.shard), { seq: this.window.floor });
+    await purgeBelow(this.link.jsm, this.link.subjects.samplesStream(this.shard), this.window.floor);
     if (!this.carriesRows) await this.evicted.purgeAllButLast();
     this.purgedMs = Date.now();
     this.logFill.firstSeq = Math.max(this.logFill.firstSeq, this.window.floor);
@@ -361,7 +375,9 @@ export class StoreShard {
   private async followNewLog(): Promise<void> {
     this.logger.error({ log: this.log }, 'the log is another one: its stream was deleted or its volume lost; starting with the new one');
     const { config, link } = this;
-    await ensureShard(link.jsm, link.subjects, config.nats, this.shard);
+    // Seen with 2.9.10: a stream that is made while its deletion is still under way is refused, or has no subscription.
+    await pause(DELETION_MS, this.stopping);
+    await retryUnanswered(() => ensureShard(link.jsm, link.subjects, config.nats, this.shard), this.logger, this.stopping);
     await this.evicted.readTail();
     const held = this.window.rows;
     if (held > 0 && this.role === 'writer') {

@@ -327,7 +327,10 @@ describe('store', () => {
     await s.link.jsm.streams.delete(s.link.subjects.samplesStream(0));
     await eventually(async () => expect((await s.info()).log).not.toBe(before.log), { withinMs: 15_000 });
     await eventually(() => s.publish(busy(20)));
-    await eventually(async () => expect(await s.info()).toMatchObject({ head: 2, rows: names.length }));
+    await eventually(async () => {
+      const now = await s.info();
+      expect(now, JSON.stringify(now)).toMatchObject({ head: 2, rows: names.length });
+    });
     const evicted = await s.evictedRows();
     expect(evicted.map(key)).toHaveLength(20 * names.length);
   });

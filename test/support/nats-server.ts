@@ -23,7 +23,7 @@ export interface TestServer {
 
 const START_DEADLINE_MS = 10_000;
 
-export async function startNatsServer(options: { args?: string[] } = {}): Promise<TestServer> {
+export async function startNatsServer(options: { args?: string[]; jetStream?: boolean } = {}): Promise<TestServer> {
   const directory = mkdtempSync(join(tmpdir(), 'spillway-nats-'));
   const program = process.env['NATS_SERVER'] ?? (existsSync('/usr/sbin/nats-server') ? '/usr/sbin/nats-server' : 'nats-server');
   let child: ChildProcess | null = null;
@@ -31,18 +31,8 @@ export async function startNatsServer(options: { args?: string[] } = {}): Promis
 
   const start = async (): Promise<void> => {
     for (const name of readdirSync(directory)) if (name.endsWith('.ports')) rmSync(join(directory, name));
-    const args = [
-      '-a',
-      '127.0.0.1',
-      '-p',
-      `${port}`,
-      '-js',
-      '-sd',
-      join(directory, 'data'),
-      '--ports_file_dir',
-      directory,
-      ...(options.args ?? []),
-    ];
+    const jetStream = options.jetStream === false ? [] : ['-js', '-sd', join(directory, 'data')];
+    const args = ['-a', '127.0.0.1', '-p', `${port}`, ...jetStream, '--ports_file_dir', directory, ...(options.args ?? [])];
     const started = spawn(program, args, { stdio: 'ignore' });
     child = started;
     port = await readPort(directory, started);

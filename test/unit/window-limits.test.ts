@@ -71,7 +71,7 @@ describe('memory', () => {
     for (let seq = 1; seq <= 20_000; seq++) {
       const cpu = names.map(() => Math.floor(next() * 10_000) / 100);
       window.append(batch({ tick: seq, units: names, metrics: { cpu_percent: cpu } }), seq, EPOCH_MS + seq, EPOCH_MS + seq);
-      while (window.isOverBudget) window.evictTo(window.oldestBlockEnd());
+      while (window.needsRoom()) window.evictTo(window.oldestBlockEnd());
       const rows = names.map((name) => window.catalog.rows[window.catalog.series('h1', name) as number]);
       expect(new Set(rows).size, `rows by unit at ${seq}: ${rows}`).toBe(1);
       expect(rows[0]).toBeGreaterThan(0);
@@ -124,7 +124,7 @@ describe('memory', () => {
     let most = 0;
     for (let seq = 1; seq <= 1_000_000 / perBatch; seq++) {
       window.append(make(seq), seq, EPOCH_MS + seq, EPOCH_MS + seq);
-      while (window.isOverBudget) check(rowsOf(window, window.oldestBlockEnd()));
+      while (window.needsRoom()) check(rowsOf(window, window.oldestBlockEnd()));
       most = Math.max(most, window.bytes.total);
     }
     expect(most).toBeLessThanOrEqual(budgetBytes);

@@ -23,7 +23,7 @@ function load(hosts: number, unitsPerHost: number): Window {
     const spread = (scale: number) => names.map((_, i) => ((seq * 7919 + i * 104_729) % 10_000) * scale);
     const metrics = { cpu_percent: spread(0.01), rss_bytes: spread(4096), io_read_bytes: spread(1001) };
     window.append(batch({ host: `host-${host}`, tick: seq, units: names, metrics }), seq, EPOCH_MS + seq, EPOCH_MS + seq);
-    while (window.isOverBudget) window.evictTo(window.oldestBlockEnd());
+    while (window.needsRoom()) window.evictTo(window.oldestBlockEnd());
   }
   return window;
 }

@@ -42,5 +42,8 @@ export function isUnanswered(error: unknown): boolean {
 }
 
 export function messageOf(error: unknown): string {
+  if (error instanceof NatsError && error.code === '503' && error.api_error === undefined)
+    return 'nobody answers; is JetStream enabled on this server (nats-server -js)?';
+  if (error instanceof NatsError && error.code === 'TIMEOUT') return 'no answer in time';
   return error instanceof Error ? error.message : String(error);
 }

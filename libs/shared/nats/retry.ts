@@ -6,8 +6,8 @@ import { apiErrorCode, isUnanswered, messageOf } from './errors.ts';
 
 const RETRY_MS = 500;
 const REPORT_EVERY = 20;
-/** JetStream temporarily unavailable, no leader, cluster not available. */
-const TEMPORARY = new Set([10008, 10009, 10004]);
+/** JetStream temporarily unavailable, no leader, cluster not available; store not made, because a deletion is under way. */
+const TEMPORARY = new Set([10008, 10009, 10004, 10049]);
 
 export async function retryUnanswered<T>(action: () => Promise<T>, logger: Logger, signal: AbortSignal): Promise<T> {
   for (let tries = 0; ; tries++) {

@@ -34,6 +34,8 @@ interface Shape {
 
 /** Held on the heap beside the bytes of a name and the typed arrays; measured over 100 000 series. */
 const SERIES_BYTES = 150;
+/** In the typed arrays by series. */
+const SERIES_ARRAY_BYTES = 4 + 8 + 1 + 8 + 8 + 1;
 const HOST_BYTES = 600;
 const SOURCE_BYTES = 600;
 const SHAPE_BYTES = 250;
@@ -64,7 +66,7 @@ export class Catalog {
 
   /** Bytes held for names, indexes and identities. */
   get bytes(): number {
-    const bytes = this.seriesCount * SERIES_BYTES + this.rows.length * (4 + 8 + 1 + 8 + 8 + 1) + this.nameBytes + this.shapeBytes;
+    const bytes = this.seriesCount * SERIES_BYTES + this.rows.length * SERIES_ARRAY_BYTES + this.nameBytes + this.shapeBytes;
     return bytes + this.hosts.size * HOST_BYTES + this.sourceBytes;
   }
 
@@ -97,6 +99,21 @@ export class Catalog {
       }
     }
     return ids.filter((id) => (this.rows[id] as number) > 0);
+  }
+
+  /** Bytes that the series among these units that are not known would add, with what holds them. */
+  growthOf(hostName: string, units: readonly string[]): number {
+    const host = this.hosts.get(hostName);
+    let bytes = host === undefined ? HOST_BYTES + SOURCE_BYTES : 0;
+    let unknown = 0;
+    for (const unit of units) {
+      if (host?.series.has(unit)) continue;
+      unknown++;
+      bytes += SERIES_BYTES + unit.length;
+    }
+    if (unknown === 0) return bytes;
+    const grown = this.seriesHost.length + unknown > this.rows.length ? Math.max(unknown, this.rows.length * 0.5) * SERIES_ARRAY_BYTES : 0;
+    return bytes + grown + SHAPE_BYTES + units.length * 4;
   }
 
   hostOf(series: number): Host {

@@ -51,9 +51,12 @@ export interface Slice {
 }
 
 export const HEAD_AGE_MS_MAX = 60_000;
-/** The head and its double for rewriting take an eighth of a small budget; of a large one no more than what makes good blocks. */
-const HEAD_SHARE = 16;
+/** The head takes a twentieth of the budget, and as much again is kept for rewriting; of a large budget no more than makes good blocks. */
+const HEAD_SHARE = 20;
+const HEAD_BYTES_MIN = 8 * 1024;
 const HEAD_BYTES_MAX = 512 * 1024;
+/** Blocks of like traffic are of like size; one may be somewhat larger than the one before. */
+const SEAL_MARGIN = 1.25;
 /** Repeated messages beyond this many ranges are a flood: the window moves on instead of remembering them. */
 const DUPLICATE_RANGES_MAX = 4_096;
 
@@ -65,8 +68,9 @@ export class Window {
   /** First position not yet read. */
   next: number;
   rows = 0;
-  /** Payload bytes pulled from the log and not yet in the window; told by the owner. */
+  /** Payload bytes pulled from the log and not yet in the window, and the most that may be; told by the owner. */
   pullBytes = 0;
+  pullBytesMax = 0;
   readonly blocks: Block[] = [];
   readonly head = new Columns();
   private readonly scratch = new Columns();
@@ -75,11 +79,14 @@ export class Window {
   private headFrom: number;
   private headSinceMs = 0;
   private blockBytes = 0;
+  /** What the next block is expected to take, judged by the last one sealed. */
+  private sealBytes: number;
   private readonly slice = new SeriesColumns();
 
   constructor(options: WindowOptions) {
     this.budgetBytes = options.budgetBytes;
-    this.headBytesMax = Math.min(HEAD_BYTES_MAX, Math.floor(options.budgetBytes / HEAD_SHARE));
+    this.headBytesMax = Math.max(HEAD_BYTES_MIN, Math.min(HEAD_BYTES_MAX, Math.floor(options.budgetBytes / HEAD_SHARE)));
+    this.sealBytes = this.headBytesMax / 2;
     this.floor = options.floor;
     this.next = options.floor;
     this.headFrom = options.floor;
@@ -92,9 +99,21 @@ export class Window {
     return { total: head + this.blockBytes + series + this.pullBytes, head, blocks: this.blockBytes, series, pull: this.pullBytes };
   }
 
-  /** True when something has to be evicted before more is read. */
-  get isOverBudget(): boolean {
-    return this.bytes.total > this.budgetBytes || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
+  /**
+   * True when something has to be evicted before `growthBytes` more are taken. Eviction takes time, so what may come in the
+   * meantime is counted as if it were there: full head and scratch arrays, the next block, a full pull buffer. So `bytes`
+   * itself is never above the budget, unless a single batch is larger than that.
+   */
+  needsRoom(growthBytes = 0): boolean {
+    const arrays = Math.max(this.headBytesMax, this.head.bytes) + Math.max(this.headBytesMax, this.scratch.bytes);
+    const held = arrays + this.sealBytes + this.blockBytes + this.catalog.bytes + this.duplicates.bytes;
+    const pulled = Math.max(this.pullBytesMax, this.pullBytes);
+    return held + pulled + growthBytes > this.budgetBytes || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
+  }
+
+  /** Bytes of names and indexes that a batch would add: those of series the window does not have. */
+  growthOf(batch: Batch): number {
+    return this.catalog.growthOf(batch.host, batch.unit);
   }
 
   /** Positions from the floor on that repeat an earlier batch. */
@@ -349,6 +368,7 @@ export class Window {
     const block = encodeBlock(head, this.catalog, this.headFrom, to);
     this.headFrom = to;
     head.clear(this.headBytesMax);
+    this.sealBytes = Math.ceil(block.bytes * SEAL_MARGIN);
     this.blocks.push(block);
     this.blockBytes += block.bytes;
     this.mergeNewest();
