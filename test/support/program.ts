@@ -1,7 +1,7 @@
 // The built program as a user runs it: child processes with a directory of their own and no variables of ours.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -58,10 +58,11 @@ export async function reply<T>(args: readonly string[], options: RunOptions): Pr
   return JSON.parse(stdout) as T;
 }
 
+/** A zombie has ended: only its parent has not noticed yet. */
 export function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2, -1).charAt(0) !== 'Z';
   } catch {
     return false;
   }

@@ -40,8 +40,10 @@ export async function recoverDirectory(directory: SegmentDirectory): Promise<Cat
   });
   const dropped = await settleInterruptedSealings(directory, found);
   const catalogue = new Catalogue();
-  for (const one of found.filter(({ name }) => !dropped.has(name)).sort(compareSegments)) {
-    const segment = one.last === null ? await recoverRaw(directory, one) : await recoverSealed(directory, one, one.last);
+  const kept = found.filter(({ name }) => !dropped.has(name)).sort(compareSegments);
+  for (const one of kept) {
+    const segment =
+      one.last === null ? await recoverRaw(directory, one, one === kept.at(-1)) : await recoverSealed(directory, one, one.last);
     if (segment !== null) catalogue.add(segment);
   }
   await syncNames(directory);
@@ -65,14 +67,17 @@ async function settleInterruptedSealings(directory: SegmentDirectory, found: rea
   return removed;
 }
 
-async function recoverRaw(directory: SegmentDirectory, found: Found): Promise<Segment | null> {
+/** @param isNewest only this one can have been written to when a crash came: the others were synced before the next was begun */
+async function recoverRaw(directory: SegmentDirectory, found: Found, isNewest: boolean): Promise<Segment | null> {
   const file = await openFile(directory, found.name, 'r+');
   if (file === null) return null;
   let scan: LineScan | string;
   let size: number;
   try {
     size = (await file.stat()).size;
-    scan = await readable(() => scanStrictly(wholeLines(readChunks(file, 0, size)), directory.format, found.first));
+    scan = await readable(() =>
+      scanStrictly(wholeLines(readChunks(file, 0, size)), directory.format, { first: found.first, isParsed: isNewest }),
+    );
     if (typeof scan !== 'string') await cutAfter(directory, found.name, file, scan, size);
   } finally {
     await file.close();

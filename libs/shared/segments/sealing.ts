@@ -24,8 +24,10 @@ export interface SealingHost {
   isWanted(segment: Segment): boolean;
   /** Deletes segments older than this one until there is room; false if that is not enough. Call within `exclusive`. */
   makeRoom(bytes: number, olderThan: Segment): Promise<boolean>;
-  /** The raw file has been replaced. Call within `exclusive`. */
-  replaced(segment: Segment, name: string, diskBytes: number): void;
+  /** The sealed file is durable under its name, so readers take that one; the raw file is still there. Call within `exclusive`. */
+  renamed(segment: Segment, name: string): void;
+  /** Only the sealed file is there. Call within `exclusive`. */
+  replaced(segment: Segment, diskBytes: number): void;
 }
 
 export type SealingOutcome = 'sealed' | 'not_wanted' | 'put_off';
@@ -108,9 +110,12 @@ export class Sealer {
     if (!this.host.isWanted(segment) || temporary === null) throw new NotWantedError();
     await directory.disk.rename(pathOf(directory, temporary.name), pathOf(directory, name));
     await syncOrFail(`sync the directory of ${name}`, () => syncNames(directory));
-    await syncOrFail(`remove ${segment.name}`, () => removeFile(directory, segment.name));
+    const rawName = segment.name;
+    // Before the raw file goes: a reader must find the segment under one name or the other at every moment.
+    this.host.renamed(segment, name);
+    await syncOrFail(`remove ${rawName}`, () => removeFile(directory, rawName));
     this.temporary = null;
-    this.host.replaced(segment, name, temporary.bytes);
+    this.host.replaced(segment, temporary.bytes);
     await syncOrFail(`sync the directory of ${name}`, () => syncNames(directory));
   }
 

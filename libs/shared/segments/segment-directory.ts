@@ -25,7 +25,7 @@ export async function makeDirectory({ disk, path }: SegmentDirectory): Promise<v
   if (firstMade === undefined) return;
   for (let made = resolve(path); ; made = dirname(made)) {
     await syncDirectory(disk, dirname(made));
-    if (made === firstMade || made === dirname(made)) return;
+    if (made === resolve(String(firstMade)) || made === dirname(made)) return;
   }
 }
 

@@ -12,17 +12,26 @@
 //
 // One process per directory. No timers, no clock: whoever owns it calls `rescan` now and then.
 
-import { type AppendPlan, type Entry, joinNeighbours, type PlannedWrite, planAppend } from './append-plan.ts';
+import { type Entry, joinNeighbours, type PlannedWrite, planAppend } from './append-plan.ts';
 import { type Catalogue, compareSegments, type Segment } from './catalogue.ts';
 import { type Disk, type DiskFile, isMissing, realDisk, writeWhole } from './disk.ts';
 import { Exclusive } from './exclusive.ts';
 import { readChunks, readGunzipped, wholeLines } from './line-blocks.ts';
 import { scanLeniently } from './line-scan.ts';
-import type { RecordFormat } from './record-format.ts';
-import { addTimes } from './record-format.ts';
+import { addTimes, type RecordFormat } from './record-format.ts';
 import { recoverDirectory, recoverSealed } from './recovery.ts';
 import { Sealer } from './sealing.ts';
-import { fileNames, openFile, pathOf, quarantineFile, removeFile, type SegmentDirectory, syncNames } from './segment-directory.ts';
+import {
+  fileNames,
+  fileSize,
+  makeDirectory,
+  openFile,
+  pathOf,
+  quarantineFile,
+  removeFile,
+  type SegmentDirectory,
+  syncNames,
+} from './segment-directory.ts';
 import { DiskFailedError, isDamage, SegmentLimitError, SegmentUnreadableError, typedDiskError, typedOpenError } from './segment-errors.ts';
 import type { OnSegmentEvent, SegmentRange } from './segment-events.ts';
 import { checkPrefix, LOG_MAX, parseSegmentName, rawName } from './segment-name.ts';
@@ -83,11 +92,13 @@ export async function openSegmentLog(options: SegmentLogOptions): Promise<Segmen
     format: options.format,
     onEvent: options.onEvent,
   };
+  let log: SegmentLog | null = null;
   try {
-    const log = new SegmentLog(directory, options, await recoverDirectory(directory));
+    log = new SegmentLog(directory, options, await recoverDirectory(directory));
     await log.start();
     return log;
   } catch (error) {
+    await log?.close().catch(() => undefined);
     throw typedOpenError(options.directory, error);
   }
 }
@@ -118,7 +129,11 @@ export class SegmentLog {
       exclusive: this.exclusive,
       isWanted: (segment) => !this.isClosing && this.failure === null && catalogue.has(segment),
       makeRoom: (bytes, olderThan) => this.makeRoom(bytes, [], olderThan),
-      replaced: (segment, name, diskBytes) => this.replaced(segment, name, diskBytes),
+      renamed: (segment, name) => {
+        segment.name = name;
+        segment.isSealed = true;
+      },
+      replaced: (segment, diskBytes) => this.replaced(segment, diskBytes),
     });
   }
 
@@ -137,9 +152,9 @@ export class SegmentLog {
     return this.failure;
   }
 
-  /** Oldest first. */
+  /** Oldest first; those with something durable in them. */
   segments(): SegmentSummary[] {
-    return this.catalogue.oldestFirst.map((segment) => ({ ...segment }));
+    return this.catalogue.oldestFirst.filter((segment) => segment.isSealed || segment.syncedBytes > 0).map((segment) => ({ ...segment }));
   }
 
   /** Second half of opening. */
@@ -168,16 +183,11 @@ export class SegmentLog {
       await this.guarded('append', () => this.checkActive());
       const { active } = this;
       const end = active === null ? null : { log: active.segment.log, last: active.segment.last, bytes: active.segment.diskBytes };
-      const isSealed = (entry: Entry) => this.isInSealedSegment(entry);
-      const plan = planAppend(
-        entries.filter((entry) => !isSealed(entry)),
-        end,
-        this.segmentBytesMax,
-        this.bytesMax,
-      );
+      const late = entries.filter((entry) => this.isInSealedSegment(entry));
+      const plan = planAppend(entries.slice(late.length), end, this.segmentBytesMax, this.bytesMax);
       await this.perform(plan.writes);
+      this.tellDropped(late, 'sealed');
       this.tellDropped(plan.oversize, 'over_budget');
-      this.tellDropped(entries.filter(isSealed), 'sealed');
       this.advance(entries);
     });
   }
@@ -250,7 +260,10 @@ export class SegmentLog {
     }
   }
 
-  /** More of the batch that a sealed segment begins with: the name is taken, and what is sealed stays as it is. */
+  /**
+   * More of the batch that a sealed segment begins with: the name is taken, and what is sealed stays as it is. Only the first
+   * entries can be such, because positions do not go back.
+   */
   private isInSealedSegment({ log, seq }: Entry): boolean {
     if (this.end === null || log !== this.end.log || seq !== this.end.seq) return false;
     return this.catalogue.find(log, seq)?.isSealed === true;
@@ -331,11 +344,11 @@ export class SegmentLog {
   /** Puts everything back as it was before the append, and throws what made it fail. */
   private async rollBack(touched: readonly Touched[], cause: unknown): Promise<never> {
     const error = typedDiskError('append', cause);
-    if (error instanceof DiskFailedError) throw this.fail(error);
+    if (error instanceof DiskFailedError) return this.failAppend(touched, error);
     try {
       for (const one of [...touched].reverse()) await this.undo(one);
     } catch (undoError) {
-      throw this.fail(new DiskFailedError('undo a failed append', undoError));
+      return this.failAppend(touched, new DiskFailedError('undo a failed append', undoError));
     }
     throw error;
   }
@@ -360,8 +373,14 @@ export class SegmentLog {
       for (const one of touched) if (!one.isDeleted) await one.file.datasync();
       if (touched.some((one) => one.before === null)) await syncNames(this.directory);
     } catch (error) {
-      throw this.fail(new DiskFailedError('sync an append', error));
+      await this.failAppend(touched, new DiskFailedError('sync an append', error));
     }
+  }
+
+  private async failAppend(touched: readonly Touched[], error: DiskFailedError): Promise<never> {
+    this.active = null;
+    for (const { file } of touched) await file.close().catch(() => undefined);
+    throw this.fail(error);
   }
 
   private async commit(touched: readonly Touched[]): Promise<void> {
@@ -491,9 +510,7 @@ export class SegmentLog {
     return this.catalogue.oldestFirst.find(isWaiting) ?? null;
   }
 
-  private replaced(segment: Segment, name: string, diskBytes: number): void {
-    segment.name = name;
-    segment.isSealed = true;
+  private replaced(segment: Segment, diskBytes: number): void {
     this.catalogue.resize(segment, diskBytes);
     this.directory.onEvent({ event: 'segment_sealed', segment: rangeOf(segment), contentBytes: segment.contentBytes, diskBytes });
   }

@@ -1,0 +1,224 @@
+// Store and spillover together on a real nats-server and disk: what went in is in window and segments, each row once.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { SpillwayClient } from '#client/client';
+import { type Batch, encodeBatch } from '#shared/contract/batch';
+import { METRIC_NAMES } from '#shared/contract/metrics';
+import type { SpilloverInfo, StoreInfo } from '#shared/contract/queries';
+import { parseRow, type Row, type Sample, sampleOfRow } from '#shared/contract/row';
+import type { NatsLink } from '#shared/nats/connection';
+import type { Config } from '#shared/runtime/config';
+import { startSpillover } from '../../services/spillover/main.ts';
+import { startStore } from '../../services/store/main.ts';
+import { batch, EPOCH_MS } from '../support/batches.ts';
+import { eventually } from '../support/eventually.ts';
+import { connectTest, silent, testConfig } from '../support/link.ts';
+import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+
+let server: TestServer;
+let directory: string;
+const cleanups: (() => Promise<void> | void)[] = [];
+beforeAll(async () => {
+  server = await startNatsServer();
+});
+afterAll(() => server.stop());
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+interface Pipeline {
+  readonly config: Config;
+  readonly link: NatsLink;
+  readonly client: SpillwayClient;
+  publish(batches: Iterable<Batch>): Promise<void>;
+  /** Resolves when everything published is in the window or synced. */
+  settled(positions: number): Promise<StoreInfo>;
+  segmentRows(): Generator<Row>;
+}
+
+async function start(env: Record<string, string>): Promise<Pipeline> {
+  directory = mkdtempSync(join(tmpdir(), 'spillway-pipeline-'));
+  cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
+  const config = testConfig({ SPILLWAY_NATS_SERVERS: server.url, SPILLWAY_SPILLOVER_PATH: directory, ...env });
+  const link = await connectTest(config);
+  cleanups.push(() => link.close());
+  for (const open of [startStore, startSpillover]) {
+    const service = await open({ config, logger: silent, stopping: new AbortController().signal });
+    service.done.catch(() => undefined);
+    cleanups.push(() => service.stop());
+  }
+  const client = new SpillwayClient(link);
+  return {
+    config,
+    link,
+    client,
+    publish: async (batches) => {
+      let underWay: Promise<unknown>[] = [];
+      for (const one of batches) {
+        for (const { id, payload } of encodeBatch(one))
+          underWay.push(link.js.publish(link.subjects.samples(0, one.host), payload, { msgID: id }));
+        if (underWay.length < 100) continue;
+        await Promise.all(underWay);
+        underWay = [];
+      }
+      await Promise.all(underWay);
+    },
+    settled: (positions) =>
+      eventually(
+        async () => {
+          const store = await client.storeInfo(0);
+          const spill: SpilloverInfo = await client.spilloverInfo(0);
+          expect(store).toMatchObject({ head: positions + 1, lag: 0 });
+          if (store.floor > 1) expect(spill.position?.seq).toBe(store.floor);
+          return store;
+        },
+        { withinMs: 90_000, everyMs: 100 },
+      ),
+    *segmentRows() {
+      const shard = join(directory, '0');
+      // While a segment is sealed, both of its files are there for a moment.
+      const names = readdirSync(shard).filter((name) => /^metrics-\d+-\d+(-\d+)?\.jsonl(\.gz)?$/.test(name));
+      const files = names
+        .filter((name) => name.endsWith('.gz') || !names.some((other) => other.endsWith('.gz') && other.startsWith(name.slice(0, -6))))
+        .sort();
+      for (const name of files) {
+        const bytes = readFileSync(join(shard, name));
+        for (const line of (name.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8').split('\n'))
+          if (line !== '') yield parseRow(line) as Row;
+      }
+    },
+  };
+}
+
+const diskBytes = (): number =>
+  readdirSync(join(directory, '0')).reduce(
+    (sum, name) => sum + (statSync(join(directory, '0', name), { throwIfNoEntry: false })?.size ?? 0),
+    0,
+  );
+
+/** Deterministic and cheap: a value for each (batch, unit, metric), with nulls and floats among them. */
+function valueAt(tick: number, unit: number, metric: number): number | null {
+  const mixed = (Math.imul(tick + 1, 2_654_435_761) ^ Math.imul(unit + 1, 40_503) ^ Math.imul(metric + 1, 97)) >>> 0;
+  if (mixed % 11 === 0) return null;
+  if (metric === 0) return mixed % 3 === 0 ? mixed / 7 : (mixed % 10_000) / 100;
+  return mixed * (metric + 1);
+}
+
+function* batches(count: number, units: readonly string[]): Generator<Batch> {
+  for (let tick = 0; tick < count; tick++) {
+    const metrics = Object.fromEntries(METRIC_NAMES.map((name, metric) => [name, units.map((_, unit) => valueAt(tick, unit, metric))]));
+    yield batch({ tick, units, metrics });
+  }
+}
+
+test('1 000 000 samples through a window of 1 MiB: window and segments have every row once, value for value', async () => {
+  const perBatch = 50;
+  const count = 1_000_000 / perBatch;
+  const names = Array.from({ length: perBatch }, (_, i) => `unit-${i}`);
+  const pipeline = await start({ SPILLWAY_MAX_MEMORY_BYTES: '1048576' });
+  let mostBytes = 0;
+  const watch = setInterval(
+    () =>
+      void pipeline.client.storeInfo(0).then(
+        ({ bytes }) => (mostBytes = Math.max(mostBytes, bytes.total)),
+        () => undefined,
+      ),
+    50,
+  );
+  cleanups.push(() => clearInterval(watch));
+  await pipeline.publish(batches(count, names));
+  const store = await pipeline.settled(count);
+  clearInterval(watch);
+  expect(mostBytes).toBeLessThanOrEqual(1_048_576);
+  expect(mostBytes).toBeGreaterThan(900_000);
+
+  const unitOf = new Map(names.map((name, i) => [name, i]));
+  const seen = new Uint8Array(1_000_000);
+  const check = (sample: Sample): void => {
+    const tick = (sample.seq as number) - 1;
+    const unit = unitOf.get(sample.unit) as number;
+    const wrong = METRIC_NAMES.filter((name, metric) => sample[name] !== valueAt(tick, unit, metric));
+    if (wrong.length > 0 || sample.ts !== EPOCH_MS + tick * 1000) throw new Error(`wrong ${wrong.join()}: ${JSON.stringify(sample)}`);
+    seen[tick * perBatch + unit] = (seen[tick * perBatch + unit] as number) + 1;
+  };
+  let spilled = 0;
+  for (const row of pipeline.segmentRows()) {
+    check(sampleOfRow(row));
+    spilled++;
+  }
+  expect(spilled).toBe(1_000_000 - store.rows);
+  expect(spilled).toBe((store.floor - 1) * perBatch);
+  const window = await pipeline.client.range({ fromMs: EPOCH_MS + (store.floor - 1) * 1000, toMs: EPOCH_MS + count * 1000 });
+  expect(window.samples).toHaveLength(store.rows);
+  for (const sample of window.samples) check(sample);
+  expect(seen.every((times) => times === 1)).toBe(true);
+
+  // Across the boundary, as one.
+  const from = store.floor - 1 - 40;
+  const across = await pipeline.client.range({
+    host: 'h1',
+    unit: 'unit-7',
+    fromMs: EPOCH_MS + from * 1000,
+    toMs: EPOCH_MS + (from + 79) * 1000,
+  });
+  expect(across.samples.map(({ seq }) => seq)).toEqual(Array.from({ length: 80 }, (_, i) => from + 1 + i));
+  expect(across.coverage.map(({ source }) => source)).toEqual(['spill', 'window']);
+}, 180_000);
+
+test('while rows move from window to spill, a range over both is complete and without doubles at every moment', async () => {
+  const names = Array.from({ length: 20 }, (_, i) => `unit-${i}`);
+  const pipeline = await start({ SPILLWAY_MAX_MEMORY_BYTES: '131072', SPILLWAY_SPILLOVER_SEGMENT_BYTES: '262144' });
+  let published = 0;
+  const load = (async () => {
+    for (const one of batches(1500, names)) {
+      await pipeline.publish([one]);
+      published++;
+    }
+  })();
+  let answers = 0;
+  while (published < 1500) {
+    const before = published;
+    const { samples } = await pipeline.client.range({ host: 'h1', unit: 'unit-3', fromMs: 0, toMs: 8e15 });
+    const seqs = samples.map(({ seq }) => seq as number);
+    // What was accepted a moment ago may still be on its way into the window; everything before that is there, once.
+    expect(seqs).toEqual(Array.from({ length: seqs.length }, (_, i) => i + 1));
+    expect(seqs.length).toBeLessThanOrEqual(published + 1);
+    expect(seqs.length).toBeGreaterThanOrEqual(before - 200);
+    answers++;
+  }
+  await load;
+  const store = await pipeline.settled(1500);
+  expect(answers).toBeGreaterThan(3);
+  expect(store.floor).toBeGreaterThan(1);
+  const { samples } = await pipeline.client.range({ fromMs: 0, toMs: 8e15 });
+  expect(samples).toHaveLength(1500 * names.length);
+}, 120_000);
+
+test('small segments and a small disk budget: many files, the newest rows stay, the budget holds at every look', async () => {
+  const names = Array.from({ length: 10 }, (_, i) => `unit-${i}`);
+  const pipeline = await start({
+    SPILLWAY_MAX_MEMORY_BYTES: '131072',
+    SPILLWAY_SPILLOVER_SEGMENT_BYTES: '4096',
+    SPILLWAY_SPILLOVER_MAX_BYTES: '65536',
+  });
+  let most = 0;
+  const watch = setInterval(() => (most = Math.max(most, diskBytes())), 3);
+  cleanups.push(() => clearInterval(watch));
+  await pipeline.publish(batches(3000, names));
+  const store = await pipeline.settled(3000);
+  clearInterval(watch);
+  expect(most).toBeLessThanOrEqual(65_536);
+  const rows = [...pipeline.segmentRows()];
+  expect(rows.at(-1)?.seq, 'the newest evicted row is there').toBe(store.floor - 1);
+  const first = rows[0]?.seq as number;
+  expect(rows).toHaveLength((store.floor - first) * names.length);
+  const spill = await pipeline.client.spilloverInfo(0);
+  expect(spill.segments).toBeGreaterThan(10);
+  expect((spill.counters['dropped_budget_rows'] ?? 0) + rows.length, 'every row is there or counted').toBe(
+    (store.floor - 1) * names.length,
+  );
+}, 60_000);
