@@ -1,0 +1,27 @@
+# One image for every service: the command picks which (`collector`, `store`, `spillover`, or any other `spillway` command).
+ARG SPILLWAY_NODE_IMAGE=node:24-bookworm-slim
+
+FROM ${SPILLWAY_NODE_IMAGE} AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --include=dev
+COPY tsconfig.json tsconfig.build.json ./
+COPY libs libs
+COPY services services
+COPY client client
+COPY cli cli
+RUN npm run build && chmod +x dist/cli/main.js && npm prune --omit=dev
+
+FROM ${SPILLWAY_NODE_IMAGE}
+ENV NODE_ENV=production
+WORKDIR /app
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+# A named volume takes the owner of the directory it is mounted over.
+RUN ln -s /app/dist/cli/main.js /usr/local/bin/spillway \
+ && mkdir -p /var/lib/spillway/spill \
+ && chown -R node:node /var/lib/spillway
+USER node
+ENTRYPOINT ["spillway"]
+CMD ["--help"]

@@ -1,0 +1,193 @@
+// `spillway up`: everything for this host in one command. Claims `.spillway/`, starts a nats-server unless one is configured,
+// then the services, says where things are once all are ready, and keeps them running until it is told to stop.
+// It holds no data: killed at any moment, the next `up` ends what is left and goes on with the same directories.
+
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { type NatsLink, NatsUnreachableError } from '#shared/nats/connection';
+import type { Config } from '#shared/runtime/config';
+import { EXIT_CONFIGURATION, EXIT_DONE, EXIT_FAILED } from '#shared/runtime/service';
+import { CommandFailure } from '../failure.ts';
+import { print, say } from '../output.ts';
+import { SERVICE_NAMES } from '../serve.ts';
+import { environment, fromHere, type GlobalOptions } from '../session.ts';
+import { formatBytes, printable } from '../table.ts';
+import { type ChildOptions, SupervisedChild } from './child.ts';
+import { environmentOfServices, loadUpConfig, ownUnits, writeEffectiveConfig } from './effective-config.ts';
+import { endLeftovers } from './leftovers.ts';
+import { findNatsProgram } from './nats-program.ts';
+import { configureOwnNats } from './own-nats.ts';
+import { connectTo, untilReady } from './readiness.ts';
+import { lastErrorIn } from './service-log.ts';
+import { announceUp, claimUpDirectory, releaseUpDirectory, type UpDirectory, upDirectory } from './up-directory.ts';
+
+const NATS = 'nats';
+/** A service gives itself 10 s; this is more, so that it is the one that reports. */
+const STOP_DEADLINE_MS = 12_000;
+/** npm repeats a Ctrl-C that the terminal has already sent: within this time they are one. */
+const SAME_SIGNAL_MS = 1_000;
+
+const PROGRAM = fileURLToPath(new URL('../main.js', import.meta.url));
+
+/** Runs until it is told to stop. @returns the exit code */
+export async function up(options: GlobalOptions): Promise<number> {
+  const directory = upDirectory(process.cwd());
+  const config = loadUpConfig({ file: options.config, env: environment(options), cwd: process.cwd() }, directory);
+  const running = claimUpDirectory(directory);
+  if (running !== null) {
+    throw new CommandFailure(
+      `\`spillway up\` already runs in this directory (process ${running.pid}); stop it there with Ctrl-C, or ask it from here`,
+    );
+  }
+  const supervisor = new Supervisor(directory, config);
+  try {
+    return await supervisor.run();
+  } finally {
+    await supervisor.stop();
+    releaseUpDirectory(directory);
+  }
+}
+
+class Supervisor {
+  private readonly directory: UpDirectory;
+  private readonly config: Config;
+  private readonly children: SupervisedChild[] = [];
+  private readonly ending = new AbortController();
+  private exitCode: number = EXIT_DONE;
+  private firstSignalMs: number | null = null;
+
+  constructor(directory: UpDirectory, config: Config) {
+    this.directory = directory;
+    this.config = config;
+  }
+
+  async run(): Promise<number> {
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => this.onSignal());
+    // Whatever way this process exits by itself, nothing stays behind.
+    process.once('exit', () => this.killAll());
+    try {
+      await this.startAll();
+      if (!this.ending.signal.aborted) await once(this.ending.signal, 'abort');
+    } catch (error) {
+      // A stop cuts whatever was being waited for.
+      if (!this.ending.signal.aborted) throw error;
+    }
+    return this.exitCode;
+  }
+
+  /** Services first, while their server is still there; then the server. */
+  async stop(): Promise<void> {
+    this.ending.abort();
+    const services = this.children.filter((child) => child.name !== NATS);
+    await Promise.all(services.map((child) => child.stop(STOP_DEADLINE_MS)));
+    for (const child of this.children) await child.stop(STOP_DEADLINE_MS);
+  }
+
+  private async startAll(): Promise<void> {
+    const leftovers = await endLeftovers(this.directory);
+    if (leftovers.length > 0) say(`Ended what an earlier \`spillway up\` left running: ${leftovers.join(', ')}.`);
+    const servers = await this.startNats();
+    const names = SERVICE_NAMES.filter((name) => name !== 'spillover' || this.config.metrics.spillover_path !== null);
+    const isMonitoringItself = Object.keys(this.config.units).length === 0;
+    const own = this.children.map((child) => child.name);
+    const units = isMonitoringItself ? ownUnits(this.directory, [...own, ...names]) : this.config.units;
+    writeEffectiveConfig(this.directory, this.config, { servers, units });
+    const config = { ...this.config, nats: { ...this.config.nats, servers } };
+    const link = await this.connect(config);
+    announceUp(this.directory, servers);
+    // The collector last: by then every process it is to measure is there.
+    for (const name of [...names].reverse()) this.startService(name);
+    await untilReady(link, config, names, this.ending.signal).finally(() => link.close());
+    print(readyMessage(this.directory, config, Object.keys(units), isMonitoringItself));
+  }
+
+  private async connect(config: Config): Promise<NatsLink> {
+    try {
+      return await connectTo(config, this.ending.signal);
+    } catch (error) {
+      const server = this.children.find((child) => child.name === NATS);
+      if (!(error instanceof NatsUnreachableError)) throw error;
+      throw new CommandFailure(
+        server === undefined
+          ? `${error.message} It is the one that nats.servers names; without that, \`spillway up\` runs its own.`
+          : `nats-server was started and does not answer${reason(server)}`,
+      );
+    }
+  }
+
+  /** @returns the addresses of the server to use, an own one unless others are configured */
+  private async startNats(): Promise<string[]> {
+    if (this.config.given.has('nats.servers')) return [...this.config.nats.servers];
+    const program = await findNatsProgram(process.env);
+    const server = await configureOwnNats(this.directory, this.config);
+    this.ending.signal.throwIfAborted();
+    this.startChild({ name: NATS, program, args: ['-c', this.directory.natsConfigFile], env: process.env, hasChannel: false });
+    return [server];
+  }
+
+  private startService(name: string): void {
+    const env = environmentOfServices(process.env, this.directory);
+    this.startChild({ name, program: process.execPath, args: [PROGRAM, name], env, hasChannel: true });
+  }
+
+  private startChild(options: Pick<ChildOptions, 'name' | 'program' | 'args' | 'env' | 'hasChannel'>): void {
+    const child = new SupervisedChild({
+      ...options,
+      directory: this.directory,
+      onRestart: (ended, pauseMs) => say(`${child.name} ended (${ended})${reason(child)}; starting it again in ${pauseMs} ms`),
+      onMisconfigured: () => {
+        say(`spillway: ${child.name} cannot run with this configuration${reason(child)}`);
+        this.exitCode = EXIT_CONFIGURATION;
+        this.ending.abort();
+      },
+    });
+    this.children.push(child);
+    child.start();
+  }
+
+  private onSignal(): void {
+    const nowMs = Date.now();
+    if (this.firstSignalMs === null) {
+      this.firstSignalMs = nowMs;
+      say('Stopping…');
+      this.ending.abort();
+    } else if (nowMs - this.firstSignalMs > SAME_SIGNAL_MS) {
+      say('Second signal: killing what still runs.');
+      process.exit(EXIT_FAILED); // which kills the rest
+    }
+  }
+
+  private killAll(): void {
+    for (const child of this.children) child.kill();
+  }
+}
+
+/** What a child said last before it ended, and where to read the rest. */
+function reason(child: SupervisedChild): string {
+  const sentence = lastErrorIn(child.logFile);
+  return `${sentence === null ? '' : `: ${sentence}`} (${fromHere(child.logFile)})`;
+}
+
+function readyMessage(directory: UpDirectory, config: Config, units: readonly string[], isMonitoringItself: boolean): string {
+  const { metrics, nats } = config;
+  const program = `node ${fromHere(PROGRAM)}`;
+  const hint = isMonitoringItself ? "  (Spillway's own processes; name yours under `units:` in spillway.yaml)" : '';
+  const spill = metrics.spillover_path === null ? 'off: what leaves memory is dropped and counted' : fromHere(metrics.spillover_path);
+  return `Spillway is ready on ${printable(config.host)}.
+
+  units   ${units.map(printable).join(', ')}${hint}
+  NATS    ${nats.servers.join(', ')}
+  memory  ${formatBytes(metrics.max_memory_bytes)} for the window, ${metrics.retention_minutes} minutes at most
+  spill   ${spill}
+  logs    ${fromHere(directory.logs)}/
+
+From this directory:
+
+  ${program} units
+  ${program} latest ${units[0] ?? '<unit>'}
+  ${program} range --from -5m
+  ${program} status
+
+Ctrl-C stops everything; what was measured stays in ${fromHere(directory.root)}/.
+`;
+}

@@ -1,0 +1,95 @@
+// What the container files name exists: commands, variables, services, files.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { loadConfig } from '#shared/runtime/config';
+import { createProgram } from '../../cli/program.ts';
+import { SERVICE_NAMES } from '../../cli/serve.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+
+interface ComposeService {
+  image: string;
+  command?: string[];
+  environment?: Record<string, string>;
+  volumes?: string[];
+  depends_on?: Record<string, { condition: string }>;
+  healthcheck?: { test: string[] };
+  restart: string;
+  mem_limit: string;
+  logging: { options: Record<string, string> };
+}
+
+const compose = parse(read('docker-compose.yml'), { merge: true }) as {
+  services: Record<string, ComposeService>;
+  volumes: Record<string, null>;
+};
+const services = Object.entries(compose.services);
+const commands = createProgram(() => undefined).commands.map((command) => command.name());
+
+/** `${NAME:-default}` as it is when nothing is set. */
+const withDefaults = (text: string): string => text.replace(/\$\{[A-Z_]+:-([^}]*)\}/g, '$1');
+
+describe('docker-compose.yml', () => {
+  test('runs every service under its own command', () => {
+    for (const name of SERVICE_NAMES) expect(compose.services[name]?.command).toEqual([name]);
+    expect(commands).toEqual(expect.arrayContaining([...SERVICE_NAMES]));
+  });
+
+  test.each(SERVICE_NAMES)('%s gets variables that exist, and asks for its own health', (name) => {
+    const service = compose.services[name] as ComposeService;
+    const variables = Object.fromEntries(
+      Object.entries(service.environment ?? {}).map(([key, value]) => [key, withDefaults(String(value))]),
+    );
+    const { SPILLWAY_CONFIG: file, ...env } = variables;
+    const config = loadConfig({ env, cwd: '/nonexistent' });
+    expect([...config.given.values()].sort()).toEqual(Object.keys(env).sort());
+    expect(file === undefined || service.volumes?.some((volume) => volume.includes(`:${file}:`))).toBe(true);
+    expect(service.healthcheck?.test).toEqual(['CMD', 'spillway', 'health', name]);
+    expect(service.depends_on).toEqual({ nats: { condition: 'service_healthy' } });
+  });
+
+  test('all services agree on what they share', () => {
+    const shared = SERVICE_NAMES.map((name) => {
+      const { SPILLWAY_CONFIG: _, ...env } = compose.services[name]?.environment ?? {};
+      return env;
+    });
+    expect(shared).toEqual(shared.map(() => shared[0]));
+  });
+
+  test.each(services)('%s is bounded and comes back', (_, service) => {
+    expect(service.restart).toBe('unless-stopped');
+    expect(service.mem_limit).toMatch(/^\d+m$/);
+    expect(service.logging.options).toMatchObject({ 'max-size': '10m', 'max-file': '3' });
+  });
+
+  test('files and volumes that it mounts are there', () => {
+    for (const volume of services.flatMap(([, service]) => service.volumes ?? [])) {
+      const [source = ''] = volume.split(':');
+      expect(source.startsWith('./') ? existsSync(join(ROOT, source)) : source in compose.volumes, volume).toBe(true);
+    }
+  });
+
+  test('the configuration of its collector is valid', () => {
+    const config = loadConfig({ file: join(ROOT, 'deploy/compose/spillway.yaml'), env: {}, cwd: ROOT });
+    expect(Object.keys(config.units)).toEqual(expect.arrayContaining(['nats', ...SERVICE_NAMES, 'workload']));
+  });
+});
+
+describe('the image', () => {
+  test('is built from files that are there and not ignored', () => {
+    const ignored = read('.dockerignore')
+      .split('\n')
+      .filter((line) => line.startsWith('!'));
+    const copied = [...read('Dockerfile').matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap((match) => (match[1] ?? '').split(' '));
+    expect(copied).toContain('package.json');
+    for (const path of copied) {
+      expect(existsSync(join(ROOT, path)), path).toBe(true);
+      expect(ignored, path).toContain(`!${path}`);
+    }
+  });
+});

@@ -1,0 +1,206 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { type Config, ConfigError, loadConfig } from '#shared/runtime/config';
+
+const directories: string[] = [];
+afterEach(() => {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+function directoryWith(yaml: string, name = 'spillway.yaml'): string {
+  const directory = mkdtempSync(join(tmpdir(), 'spillway-config-'));
+  directories.push(directory);
+  writeFileSync(join(directory, name), yaml);
+  return directory;
+}
+
+const fromYaml = (yaml: string, env: Record<string, string> = {}): Config => loadConfig({ env, cwd: directoryWith(yaml) });
+const fromEnv = (env: Record<string, string>): Config => loadConfig({ env, cwd: '/nonexistent' });
+
+function problemsOf(load: () => Config): readonly string[] {
+  try {
+    load();
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    return (error as ConfigError).problems;
+  }
+  return [];
+}
+
+describe('configuration', () => {
+  test('without a file and variables: the defaults of the documentation', () => {
+    expect(fromEnv({})).toMatchObject({
+      host: hostname(),
+      shard: 0,
+      shards: 1,
+      nats: {
+        servers: ['nats://127.0.0.1:4222'],
+        creds: null,
+        user: null,
+        password: null,
+        tls: null,
+        prefix: 'spillway',
+        replicas: 1,
+        samples_max_bytes: 1_073_741_824,
+        evicted_max_bytes: 1_073_741_824,
+      },
+      metrics: {
+        retention_minutes: 720,
+        sample_interval_secs: 1,
+        max_memory_bytes: 10_485_760,
+        spillover_path: null,
+        spillover_max_bytes: 1_073_741_824,
+        spillover_segment_bytes: 16_777_216,
+      },
+      units: {},
+      sampler: 'auto',
+      live_subjects: true,
+      on_spill_blocked: 'pause',
+      log_level: 'info',
+      file: null,
+    });
+  });
+
+  const variables: [string, string, (config: Config) => unknown, unknown][] = [
+    ['SPILLWAY_NATS_SERVERS', 'nats://a:1, nats://b:2', (config) => config.nats.servers, ['nats://a:1', 'nats://b:2']],
+    ['SPILLWAY_RETENTION_MINUTES', '5', (config) => config.metrics.retention_minutes, 5],
+    ['SPILLWAY_MAX_MEMORY_BYTES', '131072', (config) => config.metrics.max_memory_bytes, 131_072],
+    ['SPILLWAY_SPILLOVER_PATH', '/var/spill', (config) => config.metrics.spillover_path, '/var/spill'],
+    ['SPILLWAY_SPILLOVER_MAX_BYTES', '1000000', (config) => config.metrics.spillover_max_bytes, 1_000_000],
+    ['SPILLWAY_SPILLOVER_SEGMENT_BYTES', '4096', (config) => config.metrics.spillover_segment_bytes, 4096],
+    ['SPILLWAY_SAMPLE_INTERVAL_SECS', '0.5', (config) => config.metrics.sample_interval_secs, 0.5],
+    ['SPILLWAY_SAMPLES_MAX_BYTES', '1000', (config) => config.nats.samples_max_bytes, 1000],
+    ['SPILLWAY_EVICTED_MAX_BYTES', '1001', (config) => config.nats.evicted_max_bytes, 1001],
+    ['SPILLWAY_SHARDS', '4', (config) => config.shards, 4],
+    ['SPILLWAY_HOST', 'web-1', (config) => config.host, 'web-1'],
+    ['SPILLWAY_PREFIX', 'other', (config) => config.nats.prefix, 'other'],
+    ['SPILLWAY_NATS_PREFIX', 'other', (config) => config.nats.prefix, 'other'],
+    ['SPILLWAY_REPLICAS', '3', (config) => config.nats.replicas, 3],
+    ['SPILLWAY_LIVE_SUBJECTS', 'no', (config) => config.live_subjects, false],
+    ['SPILLWAY_ON_SPILL_BLOCKED', 'drop', (config) => config.on_spill_blocked, 'drop'],
+    ['SPILLWAY_SAMPLER', 'pidusage', (config) => config.sampler, 'pidusage'],
+    ['SPILLWAY_LOG_LEVEL', 'debug', (config) => config.log_level, 'debug'],
+    ['SPILLWAY_OUTBOX_MAX_BYTES', '65536', (config) => config.outbox_max_bytes, 65_536],
+    ['SPILLWAY_CREDS', '/run/creds', (config) => config.nats.creds, '/run/creds'],
+  ];
+  test.each(variables)('%s sets its key, and says so', (variable, text, read, expected) => {
+    const config = fromEnv({ [variable]: text });
+    expect(read(config)).toEqual(expected);
+    expect([...config.given.values()]).toEqual([variable]);
+  });
+
+  test('SPILLWAY_SHARD sets its key', () => {
+    expect(fromEnv({ SPILLWAY_SHARD: '2', SPILLWAY_SHARDS: '3' }).shard).toBe(2);
+  });
+
+  test('a variable wins over the file, and each value knows where it is from', () => {
+    const config = fromYaml('host: web-1\nmetrics: { retention_minutes: 9, max_memory_bytes: 200000 }\n', {
+      SPILLWAY_RETENTION_MINUTES: '5',
+    });
+    expect(config.metrics).toMatchObject({ retention_minutes: 5, max_memory_bytes: 200_000 });
+    expect(config.given.get('metrics.retention_minutes')).toBe('SPILLWAY_RETENTION_MINUTES');
+    expect(config.given.get('metrics.max_memory_bytes')).toBe(config.file);
+    expect(config.given.has('metrics.sample_interval_secs')).toBe(false);
+  });
+
+  test('a path in the file is relative to the file, one in a variable to the working directory', () => {
+    const directory = directoryWith('metrics: { spillover_path: ./spill }\nunits: { api: { pidfile: run/api.pid } }\n', 'other.yaml');
+    const config = loadConfig({ file: join(directory, 'other.yaml'), env: {}, cwd: '/somewhere' });
+    expect(config.metrics.spillover_path).toBe(join(directory, 'spill'));
+    expect(config.units['api']?.pidfile).toBe(join(directory, 'run/api.pid'));
+    const named = loadConfig({
+      env: { SPILLWAY_CONFIG: join(directory, 'other.yaml'), SPILLWAY_SPILLOVER_PATH: 'spill' },
+      cwd: '/somewhere',
+    });
+    expect(named.metrics.spillover_path).toBe('/somewhere/spill');
+  });
+
+  test('a budget of 0 means no spill', () => {
+    expect(fromEnv({ SPILLWAY_SPILLOVER_PATH: '/spill', SPILLWAY_SPILLOVER_MAX_BYTES: '0' }).metrics.spillover_path).toBeNull();
+  });
+
+  test('a small budget brings a small default for its segments', () => {
+    const { metrics } = fromEnv({ SPILLWAY_SPILLOVER_PATH: '/spill', SPILLWAY_SPILLOVER_MAX_BYTES: '100000' });
+    expect(metrics.spillover_segment_bytes).toBe(50_000);
+  });
+
+  test('segments of exactly half of the budget are taken, one byte more is refused', () => {
+    const env = { SPILLWAY_SPILLOVER_PATH: '/spill', SPILLWAY_SPILLOVER_MAX_BYTES: '100000' };
+    expect(fromEnv({ ...env, SPILLWAY_SPILLOVER_SEGMENT_BYTES: '50000' }).metrics.spillover_segment_bytes).toBe(50_000);
+    const problems = problemsOf(() => fromEnv({ ...env, SPILLWAY_SPILLOVER_SEGMENT_BYTES: '50001' }));
+    expect(problems).toEqual([expect.stringMatching(/^metrics\.spillover_segment_bytes: 50001 is more than half/)]);
+  });
+
+  const limits: [string, string, string][] = [
+    ['SPILLWAY_RETENTION_MINUTES', '1', '0.5'],
+    ['SPILLWAY_SAMPLE_INTERVAL_SECS', '0.1', '0.09'],
+    ['SPILLWAY_SAMPLE_INTERVAL_SECS', '60', '60.1'],
+    ['SPILLWAY_MAX_MEMORY_BYTES', '131072', '131071'],
+    ['SPILLWAY_SPILLOVER_SEGMENT_BYTES', '4096', '4095'],
+    ['SPILLWAY_SHARDS', '1', '0'],
+  ];
+  test.each(limits)('%s: %s is taken, %s is refused by name', (variable, good, bad) => {
+    fromEnv({ [variable]: good });
+    const [problem, ...others] = problemsOf(() => fromEnv({ [variable]: bad }));
+    expect(others).toEqual([]);
+    expect(problem).toContain(variable.replace('SPILLWAY_', '').toLowerCase());
+    expect(problem).toContain(`from ${variable}`);
+  });
+
+  test('every problem is named in one message, each with its key', () => {
+    const yaml = `
+hots: web-1
+metrics: { retention_minutes: 0, max_memory_bytes: many }
+nats: { prefix: "a.b" }
+units:
+  api: { pid: 1, pidfile: /x }
+  db: { match: "(" }
+  idle: {}
+  web: { pid: 1, user: app }
+`;
+    const problems = problemsOf(() => fromYaml(yaml, { SPILLWAY_SHARDS: 'two' }));
+    const keys = problems.map((problem) => problem.slice(0, problem.indexOf(':')));
+    expect(keys.sort()).toEqual(
+      [
+        'SPILLWAY_SHARDS',
+        'hots',
+        'metrics.max_memory_bytes',
+        'metrics.retention_minutes',
+        'nats.prefix',
+        'units.api',
+        'units.db.match',
+        'units.idle',
+        'units.web.user',
+      ].sort(),
+    );
+  });
+
+  test('relations are checked as well', () => {
+    expect(problemsOf(() => fromEnv({ SPILLWAY_SHARD: '1' }))).toEqual([expect.stringMatching(/^shard: 1 is not below shards/)]);
+    expect(problemsOf(() => fromEnv({ SPILLWAY_USER: 'a' }))).toEqual([expect.stringContaining('nats.password')]);
+    expect(problemsOf(() => fromEnv({ SPILLWAY_USER: 'a', SPILLWAY_PASSWORD: 'b', SPILLWAY_CREDS: 'c' }))).toEqual([
+      expect.stringContaining('nats.creds and nats.user'),
+    ]);
+  });
+
+  test('a file that is not there, is not YAML or is not a mapping is refused', () => {
+    expect(problemsOf(() => loadConfig({ file: 'no.yaml', env: {}, cwd: '/nonexistent' }))).toEqual([
+      '/nonexistent/no.yaml: there is no such file',
+    ]);
+    expect(problemsOf(() => fromYaml('a: [1'))[0]).toContain('spillway.yaml');
+    expect(problemsOf(() => fromYaml('- a'))[0]).toContain('must be a mapping');
+  });
+
+  test('an empty file is no file', () => {
+    expect(fromYaml('').metrics.retention_minutes).toBe(720);
+  });
+
+  test('nobody can change it', () => {
+    const config = fromYaml('units: { api: { pid: 1 } }');
+    expect(Object.isFrozen(config)).toBe(true);
+    expect(Object.isFrozen(config.nats.servers)).toBe(true);
+    expect(Object.isFrozen(config.units['api'])).toBe(true);
+  });
+});
