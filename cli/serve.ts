@@ -12,10 +12,7 @@ type Start = (given: { config: Config; logger: Logger; stopping: AbortSignal }) 
 
 /** Loaded when it is needed: a collector does not carry the store's code in its memory. */
 const STARTS: Readonly<Record<ServiceName, () => Promise<Start>>> = {
-  collector: async () => {
-    const { startCollector } = await import('../services/collector/main.ts');
-    return ({ config, logger, stopping }) => startCollector(config, logger, stopping);
-  },
+  collector: async () => (await import('../services/collector/main.ts')).startCollector,
   store: async () => (await import('../services/store/main.ts')).startStore,
   spillover: async () => (await import('../services/spillover/main.ts')).startSpillover,
 };

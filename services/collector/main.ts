@@ -24,12 +24,18 @@ import { collectorInfo, emptyTally } from './tally.ts';
 /** Within the deadline of the process, with time left to close the connection. */
 const FLUSH_MS_MAX = 4_000;
 
+export interface CollectorOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  /** Aborts when the process is told to stop before the start has finished. */
+  readonly stopping: AbortSignal;
+}
+
 /**
  * Starts the ticks at once, and resolves when NATS is connected and the collector answers queries.
- * @param stopping aborts when the process is told to stop before that
  * @throws {SetupError} if the units cannot be read on this system
  */
-export async function startCollector(config: Config, logger: Logger, stopping: AbortSignal): Promise<RunningService> {
+export async function startCollector({ config, logger, stopping }: CollectorOptions): Promise<RunningService> {
   const targets = unitTargets(config.units);
   const units = targets.map((target) => target.unit);
   const sampler = createSampler(config.sampler, targets);

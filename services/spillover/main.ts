@@ -35,7 +35,7 @@ export async function startSpillover({ config, logger, stopping, disk = realDisk
     await startQueryService(link, {
       name: SPILLOVER_SERVICE,
       description: 'What has left the window, on disk',
-      metadata: { shard: `${config.shard}` },
+      metadata: { shard: `${config.shard}`, shards: `${config.shards}` },
       group: link.subjects.spill(config.shard),
       endpoints: endpointsOf(shard),
       statistics: () => shard.info(),

@@ -26,7 +26,7 @@ export async function startStore({ config, logger, stopping }: StoreOptions): Pr
   await startQueryService(link, {
     name: STORE_SERVICE,
     description: 'The window of the recent past',
-    metadata: { shard: `${config.shard}` },
+    metadata: { shard: `${config.shard}`, shards: `${config.shards}` },
     group: link.subjects.query(config.shard),
     endpoints: storeEndpoints(shard),
     statistics: () => shard.info(),

@@ -36,7 +36,7 @@ async function start(units: Config['units'], env: Record<string, string> = {}, o
     link.nc.subscribe(filter, { callback: (_error, message) => messages.push({ subject: message.subject, data: message.json() }) });
   }
   await link.nc.flush();
-  const collector = await startCollector(config, silent, new AbortController().signal);
+  const collector = await startCollector({ config, logger: silent, stopping: new AbortController().signal });
   running.push(collector);
   const { host } = config;
   return { config, link, collector, messages, info: () => collectorInfoOf(link, host), stored: () => storedBatches(link, host) };

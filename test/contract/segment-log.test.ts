@@ -108,8 +108,9 @@ describe('appending', () => {
     const disk = new FaultyDisk();
     const operations: string[] = [];
     const { log } = await openLog(directory, { segmentBytesMax: 10_000, disk });
-    await log.append([entryOf(1, 1)]);
     disk.check = (operation) => operations.push(operation);
+    await log.append([entryOf(1, 1)]);
+    expect(operations.splice(0), 'a new file: its data, then its name').toEqual(['open', 'writev', 'datasync', 'open', 'sync']);
     await log.append(Array.from({ length: 50 }, (_, i) => entryOf(2 + i, 1)));
     expect(operations).toEqual(['fstat', 'writev', 'datasync']);
     await log.close();
@@ -545,6 +546,7 @@ describe('what others do to the files', () => {
     await log.rescan();
     writeFileSync(join(directory, gz(1, 1)), bytes);
     writeFileSync(join(directory, gz(9, 9)), gzipSync(`${line(9, 0)}\n`));
+    writeFileSync(join(directory, gz(2, 2).replace(`${LOG}`, `${LOG + 1}`)), gzipSync(`${line(2, 0)}\n`));
     await log.rescan();
     expect(log.segments().map((segment) => segment.first)).toEqual([1, 2, 3]);
     expect(log.position?.seq).toBe(3);

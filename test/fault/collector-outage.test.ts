@@ -35,7 +35,7 @@ afterEach(async () => {
 });
 
 const start = async (): Promise<void> => {
-  collector = await startCollector(config, silent, new AbortController().signal);
+  collector = await startCollector({ config, logger: silent, stopping: new AbortController().signal });
 };
 const info = () => collectorInfoOf(link, config.host);
 const stored = () => storedBatches(link, config.host);
@@ -198,7 +198,7 @@ describe('collector through an outage', () => {
   test('being told to stop before NATS was ever reached, it gives up at once', async () => {
     await server.kill();
     const stopping = new AbortController();
-    const starting = startCollector(config, silent, stopping.signal);
+    const starting = startCollector({ config, logger: silent, stopping: stopping.signal });
     await delay(200);
     stopping.abort();
     await expect(starting).rejects.toMatchObject({ name: 'AbortError' });

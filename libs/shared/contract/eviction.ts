@@ -3,6 +3,7 @@
 
 import { crc32 } from 'node:zlib';
 import type { Parsed } from './batch.ts';
+import { LINE_BREAK } from './row.ts';
 
 export const EVICTION_REASONS = ['retention', 'memory', 'log'] as const;
 export type EvictionReason = (typeof EVICTION_REASONS)[number];
@@ -93,10 +94,10 @@ export function parseEvictionHead(header: (name: string) => string): Parsed<Evic
 export function checkEvictionBody(head: EvictionHead, body: Uint8Array): Parsed<EvictionEvent> {
   if (crc32(body) !== head.crc32)
     return { ok: false, reason: 'bad_checksum', detail: `Spillway-Crc32 of ${head.from} to ${head.to} does not match the body` };
-  if (body.length > 0 && body[body.length - 1] !== 0x0a)
+  if (body.length > 0 && body[body.length - 1] !== LINE_BREAK)
     return { ok: false, reason: 'bad_event', detail: 'the body does not end with a line break' };
   let lines = 0;
-  for (let at = body.indexOf(0x0a); at !== -1; at = body.indexOf(0x0a, at + 1)) lines++;
+  for (let at = body.indexOf(LINE_BREAK); at !== -1; at = body.indexOf(LINE_BREAK, at + 1)) lines++;
   if (lines !== head.rows) return { ok: false, reason: 'bad_event', detail: `${lines} lines, Spillway-Rows says ${head.rows}` };
   return { ok: true, value: { ...head, body } };
 }

@@ -5,6 +5,9 @@
 import { METRIC_NAMES, type MetricValues, type State } from './metrics.ts';
 import { unitHash } from './series.ts';
 
+/** Ends every row where rows stand one after another. */
+export const LINE_BREAK = 0x0a;
+
 export interface Row {
   readonly unit_hash: string;
   readonly host: string;

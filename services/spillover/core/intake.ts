@@ -12,8 +12,8 @@
 
 import type { EvictionEvent } from '#shared/contract/eviction';
 import type { LogPosition } from '#shared/contract/queries';
+import { LINE_BREAK } from '#shared/contract/row';
 import type { Entry } from '#shared/segments/append-plan';
-import { LINE_BREAK } from '#shared/segments/record-format';
 import { createTimeReader, seqAt, seqKeyAt } from './row-fields.ts';
 
 /** What the files have when the intake starts. */
