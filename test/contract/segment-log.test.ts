@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { realDisk } from '#shared/segments/disk';
 import { readGzipMetadata } from '#shared/segments/gzip-member';
 import { DirectoryRefusedError, SegmentLimitError, SegmentUnreadableError } from '#shared/segments/segment-errors';
 import { eventually } from '../support/eventually.ts';
@@ -352,6 +353,19 @@ describe('opening', () => {
     }
   });
 
+  test('what is found counts as durable, so it is synced first', async () => {
+    const { log } = await openLog(directory);
+    await log.append([entryOf(1, 2)]);
+    await log.close();
+    const disk = new FaultyDisk();
+    const operations: string[] = [];
+    disk.check = (operation) => operations.push(operation);
+    const { log: again } = await openLog(directory, { disk });
+    expect(operations).toContain('datasync');
+    expect(operations).toContain('sync');
+    await again.close();
+  });
+
   test('an empty file, and one torn in its first line, are as if they had never been', async () => {
     for (const content of ['', '{"n":"0","se', '\0'.repeat(5000)]) {
       writeFileSync(join(directory, raw(9)), content);
@@ -557,14 +571,20 @@ describe('what others do to the files', () => {
 describe('reading', () => {
   test('a segment has its records at every moment of being sealed', async () => {
     const disk = new FaultyDisk();
+    const reads: Promise<string>[] = [];
     const { log } = await openLog(directory, { disk });
     const entry = entryOf(1, 3);
     await log.append([entry]);
     const summary = log.segments()[0];
     if (summary === undefined) throw new Error('no segment');
-    const reads: Promise<string>[] = [];
     disk.check = (operation) => {
       if (operation !== 'read') reads.push(readText(log.read(summary)));
+    };
+    disk.unlink = async (path) => {
+      await realDisk.unlink(path);
+      // Between the end of the raw file and the moment we hear of it.
+      const text = await readText(log.read(summary));
+      reads.push(Promise.resolve(text));
     };
     await log.append([entryOf(2, 3)]);
     await sealed(log);
@@ -584,6 +604,7 @@ describe('reading', () => {
     const blocks = [(await reading.next()).value as Buffer];
     await log.append([entryOf(2, 1)]);
     await sealed(log);
+    expect(zcat(join(directory, gz(1, 1)))).toBe(Buffer.from(big.bytes).toString());
     unlinkSync(join(directory, gz(1, 1)));
     for await (const block of reading) blocks.push(block);
     expect(Buffer.concat(blocks).equals(Buffer.from(big.bytes))).toBe(true);

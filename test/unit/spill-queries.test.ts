@@ -38,6 +38,11 @@ describe('fields of a row', () => {
     const lines = Buffer.from(`{"a":1}\n${row('h', 'u', 1, '2020-01-01T00:00:00.000Z')}\n`);
     expect(format.seqOf(lines, 0, 7)).toBeNull();
     expect(format.timeOf(lines, 0, 7)).toBeNull();
+    const other = Buffer.from(
+      '{"seq":1,"host":"a long name of a host","unit":"u","x":1,"seq":7,"sample":{"timestamp":"2020-01-01T00:00:00Z"}}\n',
+    );
+    expect(format.seqOf(other, 0, other.length - 1), 'rows that others wrote may have another order').toBe(7);
+    expect(format.timeOf(other, 0, other.length - 1)).toBe(Date.parse('2020-01-01'));
     const cut = Buffer.from('{"u":"x","seq":12');
     expect(format.seqOf(cut, 0, cut.length)).toBeNull();
   });
