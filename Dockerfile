@@ -10,7 +10,7 @@ COPY libs libs
 COPY services services
 COPY client client
 COPY cli cli
-RUN npm run build && chmod +x dist/cli/main.js && npm prune --omit=dev
+RUN npm run build && npm prune --omit=dev
 
 FROM ${SPILLWAY_NODE_IMAGE}
 ENV NODE_ENV=production

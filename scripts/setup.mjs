@@ -3,7 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -64,6 +64,7 @@ function build() {
   if (existsSync(BUILT_STAMP) && newest(SOURCES.map((path) => join(ROOT, path))) <= statSync(BUILT_STAMP).mtimeMs) return;
   say('Building…');
   run('tsc', [join(ROOT, 'node_modules', '.bin', 'tsc')], ['-p', 'tsconfig.build.json']);
+  chmodSync(join(ROOT, 'dist', 'cli', 'main.js'), 0o755);
   writeFileSync(BUILT_STAMP, '');
 }
 

@@ -56,6 +56,7 @@ export async function startQueryService(link: NatsLink, options: QueryServiceOpt
       if (error === null) void respond(message, one, options.logger);
     });
   }
+  await link.nc.flush(); // who is told that we are ready may ask at once
   return service;
 }
 
