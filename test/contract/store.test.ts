@@ -262,6 +262,23 @@ describe('store', () => {
     expect(last.length).toBeGreaterThan(0);
   });
 
+  test('on_spill_blocked: drop loses the oldest rows on purpose, counts each, and goes on reading', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072', SPILLWAY_EVICTED_MAX_BYTES: '400000', SPILLWAY_ON_SPILL_BLOCKED: 'drop' });
+    const first = await s.start();
+    for (let tick = 0; tick < 700; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 701, lag: 0 }));
+    const info = await s.info();
+    expect(info.bytes.total).toBeLessThanOrEqual(131_072);
+    const dropped = info.counters['dropped_rows_spill_blocked'] ?? 0;
+    expect(dropped).toBeGreaterThan(0);
+    const evicted = await s.evictedRows();
+    expect(evicted.length + dropped + info.rows, 'every row is somewhere or counted').toBe(700 * names.length);
+    await first.stop();
+    await s.start();
+    await eventually(async () => expect((await s.info()).head).toBe(701));
+    expect((await s.info()).floor, 'what was dropped is not read again').toBeGreaterThanOrEqual(info.floor);
+  });
+
   test('a second store on the shard is refused by the server, follows, and takes over when the first is gone', async () => {
     const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
     const first = await s.start();
