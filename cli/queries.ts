@@ -9,7 +9,7 @@ import { print, printJson, printSamplesJson, say, startProgress } from './output
 import { type GlobalOptions, withClient } from './session.ts';
 import { formatCount, formatMetric, formatTable, type Heading, left, METRIC_HEADINGS, right } from './table.ts';
 import { formatTime, parseTime } from './time.ts';
-import { findSeries, findSeriesOrSpilled } from './unit-name.ts';
+import { findSeries } from './unit-name.ts';
 
 export function units(options: GlobalOptions & { host?: string }): Promise<void> {
   return withClient(options, async (client) => {
@@ -108,7 +108,7 @@ export function range(name: string | undefined, options: RangeOptions): Promise<
   if (fromMs > toMs) throw new UsageFailure(`--from (${formatTime(fromMs)}) is later than --to (${formatTime(toMs)})`);
   const pointsMax = options.points === undefined ? undefined : wholeNumber('--points', options.points, 1);
   return withClient(options, async (client) => {
-    const series = name === undefined ? {} : await findSeriesOrSpilled(client, name);
+    const series = name === undefined ? {} : await findSeries(client, name);
     const progress = startProgress('reading');
     const query = { ...series, fromMs, toMs, onProgress: (received: number) => progress.show(received, null) };
     const read = pointsMax === undefined ? client.range(query) : client.rangePoints(query, pointsMax);

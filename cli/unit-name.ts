@@ -7,17 +7,11 @@ import type { SeriesKey } from '#shared/contract/series';
 import { CommandFailure } from './failure.ts';
 import { printable } from './table.ts';
 
-/** @throws {CommandFailure} when nothing that is known is meant, or more than one */
-export async function findSeries(client: SpillwayClient, text: string): Promise<SeriesKey> {
-  const found = matchSeries(await client.units(), text);
-  if (found !== null) return found;
-  throw new CommandFailure(`no unit is called ${printable(text)}; \`spillway units\` lists what there is`);
-}
-
 /**
- * As {@link findSeries}, but a full name needs not be known: its rows may all be in the spill.
+ * A full name needs not be known: its rows may all be in the spill, and of one that never was the service says so.
+ * @throws {CommandFailure} when a unit alone is not known, or several hosts have it
  */
-export async function findSeriesOrSpilled(client: SpillwayClient, text: string): Promise<SeriesKey> {
+export async function findSeries(client: SpillwayClient, text: string): Promise<SeriesKey> {
   const found = matchSeries(await client.units(), text) ?? splitName(text);
   if (found !== null) return found;
   throw new CommandFailure(

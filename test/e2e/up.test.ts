@@ -255,8 +255,13 @@ describe('what goes wrong', () => {
     await up();
     const unknown = await spillway(['latest', 'nginx'], { cwd });
     expect(unknown).toMatchObject({ code: 1, stdout: '' });
-    expect(unknown.stderr).toMatch(/^spillway: no unit is called nginx; .*\n$/);
+    expect(unknown.stderr).toMatch(/^spillway: no unit in the window is called nginx; .*\n$/);
     expect(await reply<Range>(['range', 'web-9/nginx'], { cwd })).toMatchObject({ samples: [] });
+    expect(await reply(['latest', 'web-9/nginx'], { cwd })).toEqual({ samples: [], next: null });
+    expect(await reply(['summary', 'web-9/nginx'], { cwd })).toBeNull();
+    const snapshot = await spillway(['snapshot', 'web-9/nginx'], { cwd });
+    expect(snapshot).toMatchObject({ code: 1, stdout: '' });
+    expect(snapshot.stderr).toMatch(/^spillway: .*nginx.*web-9/);
   });
 
   test('a reader that leaves early is no error', async () => {

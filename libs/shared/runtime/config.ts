@@ -11,6 +11,8 @@ import { PREFIX_PATTERN } from '#shared/contract/subjects';
 
 export const CONFIG_FILE = 'spillway.yaml';
 const SEGMENT_BYTES_DEFAULT = 16 * 1024 * 1024;
+const SEGMENT_BYTES_MIN = 4096;
+const SPILLOVER_BYTES_DEFAULT = 1_073_741_824;
 
 const bytes = (min: number) => z.int().min(min);
 const nullableText = z.string().min(1).nullable();
@@ -84,8 +86,8 @@ const schema = z.strictObject({
       sample_interval_secs: z.number().min(0.1).max(60).default(1),
       max_memory_bytes: bytes(131_072).default(10_485_760),
       spillover_path: nullableText.default(null),
-      spillover_max_bytes: bytes(0).default(1_073_741_824),
-      spillover_segment_bytes: bytes(4096).optional(),
+      spillover_max_bytes: bytes(0).default(SPILLOVER_BYTES_DEFAULT),
+      spillover_segment_bytes: bytes(SEGMENT_BYTES_MIN).optional(),
     })
     .prefault({}),
   units: z.record(unitName, target).nullable().default({}),
@@ -183,36 +185,49 @@ export function loadConfig(source: ConfigSource): Config {
       break;
     }
   }
+  problems.push(...relationProblems(raw));
   const parsed = schema.safeParse(raw);
-  if (!parsed.success) throw new ConfigError([...problems, ...parsed.error.issues.flatMap(sentencesOf(given))]);
-  const config = finish(parsed.data, file, given, (key) => pathBase.get(key) ?? (file === null ? source.cwd : dirname(file)), problems);
-  if (problems.length > 0) throw new ConfigError(problems);
+  if (!parsed.success) problems.push(...parsed.error.issues.flatMap(sentencesOf(given)));
+  if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
+  const config = finish(parsed.data, file, given, (key) => pathBase.get(key) ?? (file === null ? source.cwd : dirname(file)));
   return deepFreeze(config);
 }
 
-function finish(
-  parsed: Parsed,
-  file: string | null,
-  given: ReadonlyMap<string, string>,
-  baseOf: (key: string) => string,
-  problems: string[],
-): Config {
-  const { metrics, nats } = parsed;
-  const halfOfBudget = Math.floor(metrics.spillover_max_bytes / 2);
-  const segmentBytes = metrics.spillover_segment_bytes ?? Math.min(SEGMENT_BYTES_DEFAULT, halfOfBudget);
-  const spills = metrics.spillover_path !== null && metrics.spillover_max_bytes > 0;
-  if (spills && metrics.spillover_max_bytes < 2 * 4096) {
+/** What has to fit together. Works on values that are wrong by themselves as well, so that all is said at once. */
+function relationProblems(raw: Record<string, unknown>): string[] {
+  const problems: string[] = [];
+  const group = (name: string): Record<string, unknown> => {
+    const value = raw[name];
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  };
+  const metrics = group('metrics');
+  const nats = group('nats');
+  const number = (value: unknown, fallback: number): number => (typeof value === 'number' ? value : fallback);
+  const budget = number(metrics['spillover_max_bytes'], SPILLOVER_BYTES_DEFAULT);
+  const segment = number(metrics['spillover_segment_bytes'], 0);
+  const isSpilling = typeof metrics['spillover_path'] === 'string' && budget > 0;
+  if (isSpilling && budget < 2 * SEGMENT_BYTES_MIN) {
     problems.push(
-      `metrics.spillover_max_bytes: ${metrics.spillover_max_bytes} is less than two segments of 4096; raise it, or set 0 for no spill`,
+      `metrics.spillover_max_bytes: ${budget} is less than two segments of ${SEGMENT_BYTES_MIN}; raise it, or set 0 for no spill`,
     );
-  } else if (spills && segmentBytes > halfOfBudget) {
+  } else if (isSpilling && segment > budget / 2) {
     problems.push(
-      `metrics.spillover_segment_bytes: ${segmentBytes} is more than half of metrics.spillover_max_bytes (${metrics.spillover_max_bytes}); a segment is the unit of deletion, so set it to ${halfOfBudget} or less`,
+      `metrics.spillover_segment_bytes: ${segment} is more than half of metrics.spillover_max_bytes (${budget}); a segment is the unit of deletion, so set it to ${Math.floor(budget / 2)} or less`,
     );
   }
-  if (parsed.shard >= parsed.shards) problems.push(`shard: ${parsed.shard} is not below shards (${parsed.shards})`);
-  if ((nats.user === null) !== (nats.password === null)) problems.push('nats.user and nats.password go together: one of them is missing');
-  if (nats.creds !== null && nats.user !== null) problems.push('nats.creds and nats.user exclude each other');
+  const shard = number(raw['shard'], 0);
+  const shards = number(raw['shards'], 1);
+  if (shards >= 1 && shard >= shards) problems.push(`shard: ${shard} is not below shards (${shards})`);
+  const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
+  if (isGiven(nats['user']) !== isGiven(nats['password'])) problems.push('nats.user and nats.password go together: one of them is missing');
+  if (isGiven(nats['creds']) && isGiven(nats['user'])) problems.push('nats.creds and nats.user exclude each other');
+  return problems;
+}
+
+function finish(parsed: Parsed, file: string | null, given: ReadonlyMap<string, string>, baseOf: (key: string) => string): Config {
+  const { metrics, nats } = parsed;
+  const segmentBytes = metrics.spillover_segment_bytes ?? Math.min(SEGMENT_BYTES_DEFAULT, Math.floor(metrics.spillover_max_bytes / 2));
+  const spills = metrics.spillover_path !== null && metrics.spillover_max_bytes > 0;
   const absolute = (path: string, key: string): string => (isAbsolute(path) ? path : resolve(baseOf(key), path));
   const units: Record<string, TargetConfig> = {};
   for (const [name, unit] of Object.entries(parsed.units ?? {})) {
