@@ -1,7 +1,7 @@
 // The spillover service: writes what leaves the windows of one shard to segments on disk, and answers queries on them.
 
 import { requests, SPILLOVER_SERVICE } from '#shared/contract/queries';
-import { connectNats, type NatsLink } from '#shared/nats/connection';
+import { connectNats, type NatsLink, requirePayload } from '#shared/nats/connection';
 import { type Endpoint, endpoint, startQueryService } from '#shared/nats/query-service';
 import { retryUnanswered } from '#shared/nats/retry';
 import type { Config } from '#shared/runtime/config';
@@ -30,6 +30,7 @@ export async function startSpillover({ config, logger, stopping, disk = realDisk
   const stop = AbortSignal.any([stopping, halt.signal]);
   const link = await connectNats(config.nats, { name: `spillway-spillover-${config.shard}`, logger, signal: stopping });
   try {
+    requirePayload(link);
     const shard = await retryUnanswered(() => SpillShard.open({ config, link, logger, stopping: stop, disk }), logger, stopping);
     logger.info({ shard: config.shard, ...shard.info().position }, 'reading on from the end of the newest segment');
     await startQueryService(link, {

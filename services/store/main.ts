@@ -2,7 +2,7 @@
 
 import { concatMap, defer, EMPTY, type Observable, of, repeat } from 'rxjs';
 import { STORE_SERVICE } from '#shared/contract/queries';
-import { connectNats } from '#shared/nats/connection';
+import { connectNats, type NatsLink, requirePayload } from '#shared/nats/connection';
 import { startQueryService } from '#shared/nats/query-service';
 import { retryUnanswered } from '#shared/nats/retry';
 import type { Config } from '#shared/runtime/config';
@@ -17,27 +17,48 @@ export interface StoreOptions {
   readonly stopping: AbortSignal;
 }
 
+/**
+ * Resolves when the floor is known and queries are answered; the window is current when `info` says so.
+ * @throws {SetupError} if the streams or the server do not fit the configuration
+ */
 export async function startStore({ config, logger, stopping }: StoreOptions): Promise<RunningService> {
   const halt = new AbortController();
   const stop = AbortSignal.any([stopping, halt.signal]);
   const link = await connectNats(config.nats, { name: `spillway-store-${config.shard}`, logger, signal: stopping });
-  const shard = await retryUnanswered(() => StoreShard.open({ config, link, logger, stopping: stop }), logger, stopping);
-  logger.info({ shard: config.shard, ...shard.position }, 'replaying the log from the floor');
-  await startQueryService(link, {
-    name: STORE_SERVICE,
-    description: 'The window of the recent past',
-    metadata: { shard: `${config.shard}`, shards: `${config.shards}` },
-    group: link.subjects.query(config.shard),
-    endpoints: storeEndpoints(shard),
-    statistics: () => shard.info(),
-    logger,
+  try {
+    requirePayload(link);
+    const shard = await retryUnanswered(() => StoreShard.open({ config, link, logger, stopping: stop }), logger, stopping);
+    logger.info({ shard: config.shard, ...shard.position }, 'replaying the log from the floor');
+    await startQueryService(link, {
+      name: STORE_SERVICE,
+      description: 'The window of the recent past',
+      metadata: { shard: `${config.shard}`, shards: `${config.shards}` },
+      group: link.subjects.query(config.shard),
+      endpoints: storeEndpoints(shard),
+      statistics: () => shard.info(),
+      logger,
+    });
+    return running(shard, link, halt, stop);
+  } catch (error) {
+    await link.close();
+    throw error;
+  }
+}
+
+function running(shard: StoreShard, link: NatsLink, halt: AbortController, stop: AbortSignal): RunningService {
+  const finished = new Promise<void>((complete, error) => {
+    steps(shard, stop).subscribe({ complete, error });
   });
-  const done = run(shard, stop);
+  const closed = link.closed.then(() => {
+    if (!stop.aborted) throw new Error('the NATS connection was closed');
+  });
+  const done = Promise.race([finished, closed]);
+  done.catch(() => undefined); // whoever waits for it is told; until somebody does, it is not an unhandled rejection
   return {
     done,
     stop: async () => {
       halt.abort();
-      await done.catch(() => undefined);
+      await finished.catch(() => undefined);
       await shard.close();
       await link.close();
     },
@@ -50,10 +71,4 @@ function steps(shard: StoreShard, stop: AbortSignal): Observable<void> {
     concatMap((one) => one.step()),
     repeat({ delay: () => (stop.aborted ? EMPTY : of(0)) }),
   );
-}
-
-function run(shard: StoreShard, stop: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    steps(shard, stop).subscribe({ complete: resolve, error: reject });
-  });
 }

@@ -1,5 +1,8 @@
 // What we rely on of JetStream, each shown once. A new server version is tried against this first.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamFull, isWrongLastSequence, messageOf } from '#shared/nats/errors';
@@ -7,7 +10,9 @@ import { purgeBelow } from '#shared/nats/purge';
 import { ensureShard, ensureStream, logIdentity, samplesStream } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import { SetupError } from '#shared/runtime/service';
-import { connectTest, testConfig } from '../support/link.ts';
+import { startSpillover } from '../../services/spillover/main.ts';
+import { startStore } from '../../services/store/main.ts';
+import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
 
 let server: TestServer;
@@ -96,4 +101,15 @@ describe('JetStream', () => {
     await connection.close();
     await plain.stop();
   });
+});
+
+test('a server that would refuse our larger messages is told so, with what to do', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'spillway-nats-'));
+  writeFileSync(join(directory, 'nats.conf'), 'max_payload: 131072\n');
+  const small = await startNatsServer({ args: ['-c', join(directory, 'nats.conf')] });
+  const own = testConfig({ SPILLWAY_NATS_SERVERS: small.url, SPILLWAY_SPILLOVER_PATH: directory });
+  const options = { config: own, logger: silent, stopping: new AbortController().signal };
+  for (const start of [startStore, startSpillover]) await expect(start(options)).rejects.toThrow(/131072 bytes at most.*raise max_payload/);
+  await small.stop();
+  rmSync(directory, { recursive: true });
 });

@@ -76,6 +76,18 @@ export async function connectNats(config: NatsConfig, options: ConnectOptions): 
   }
 }
 
+/** Bodies and replies are up to 512 KiB; headers and subjects need some more. */
+const PAYLOAD_BYTES_MIN = 640 * 1024;
+
+/** @throws {SetupError} if the server would refuse our larger messages */
+export function requirePayload(link: NatsLink): void {
+  const limit = link.nc.info?.max_payload ?? Number.POSITIVE_INFINITY;
+  if (limit >= PAYLOAD_BYTES_MIN) return;
+  throw new SetupError(
+    `NATS at ${link.nc.getServer()} takes messages of ${limit} bytes at most; Spillway needs ${PAYLOAD_BYTES_MIN}: raise max_payload in its configuration (the server's default is 1 MiB)`,
+  );
+}
+
 function connectionOptions(config: NatsConfig, name: string): ConnectionOptions {
   return {
     servers: [...config.servers],
