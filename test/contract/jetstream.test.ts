@@ -91,6 +91,29 @@ describe('JetStream', () => {
     await link.close();
   });
 
+  test('many that start together make one stream, also where there is room for just one', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'spillway-nats-'));
+    writeFileSync(
+      join(directory, 'nats.conf'),
+      `jetstream { store_dir: ${JSON.stringify(join(directory, 'js'))}, max_file_store: 2200000 }\n`,
+    );
+    const tight = await startNatsServer({ jetStream: false, args: ['-c', join(directory, 'nats.conf')] });
+    const own = testConfig({
+      SPILLWAY_NATS_SERVERS: tight.url,
+      SPILLWAY_SAMPLES_MAX_BYTES: '1000000',
+      SPILLWAY_EVICTED_MAX_BYTES: '1000000',
+    });
+    const links = await Promise.all(Array.from({ length: 6 }, () => connectTest(own)));
+    const made = await Promise.all(links.map((one) => ensureShard(one.jsm, one.subjects, own.nats, 0)));
+    expect(new Set(made.map(({ samples }) => logIdentity(samples))).size).toBe(1);
+    const more = { ...own.nats, samples_max_bytes: 5_000_000 };
+    const [first] = links as [NatsLink];
+    await expect(ensureStream(first.jsm, samplesStream(first.subjects, more, 7))).rejects.toThrow(/raise the server's max_file_store/);
+    for (const one of links) await one.close();
+    await tight.stop();
+    rmSync(directory, { recursive: true });
+  });
+
   test('a server without JetStream is told so', async () => {
     const plain = await startNatsServer({ jetStream: false });
     const own = testConfig({ SPILLWAY_NATS_SERVERS: plain.url });

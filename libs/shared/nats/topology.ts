@@ -4,9 +4,12 @@ import { DiscardPolicy, type JetStreamManager, nanos, RetentionPolicy, StorageTy
 import type { Subjects } from '#shared/contract/subjects';
 import type { NatsConfig } from '#shared/runtime/config';
 import { SetupError } from '#shared/runtime/service';
+import { pause } from '#shared/runtime/wait';
 import { apiErrorCode, isStreamNotFound, messageOf } from './errors.ts';
 
 const DUPLICATE_WINDOW_MS = 10 * 60_000;
+const ATTEMPTS_MAX = 5;
+const ATTEMPT_PAUSE_MS = 200;
 
 type Settings = Pick<
   StreamConfig,
@@ -41,19 +44,7 @@ export function evictedStream(subjects: Subjects, config: NatsConfig, shard: num
  * @throws {SetupError} if it exists with other settings, or the server cannot have it.
  */
 export async function ensureStream(jsm: JetStreamManager, wanted: Settings): Promise<StreamInfo> {
-  let info: StreamInfo;
-  try {
-    info = await jsm.streams.info(wanted.name);
-  } catch (error) {
-    if (!isStreamNotFound(error)) throw explained(error, wanted.name);
-    try {
-      info = await jsm.streams.add(wanted);
-    } catch (addError) {
-      // 10058: somebody else made it between the two calls, with other settings or another order of keys.
-      if (apiErrorCode(addError) !== 10058) throw explained(addError, wanted.name);
-      info = await jsm.streams.info(wanted.name);
-    }
-  }
+  const info = await findOrAdd(jsm, wanted);
   const differences = differencesOf(wanted, info.config);
   if (differences.length > 0) {
     throw new SetupError(
@@ -61,6 +52,26 @@ export async function ensureStream(jsm: JetStreamManager, wanted: Settings): Pro
     );
   }
   return info;
+}
+
+/**
+ * Several services make the same stream when they start together. Seen with 2.9.10: while that is under way, the room it needs is
+ * reserved more than once, and one of them is told that there is not enough. So what failed is looked at again before it is believed.
+ */
+async function findOrAdd(jsm: JetStreamManager, wanted: Settings): Promise<StreamInfo> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await jsm.streams.info(wanted.name);
+    } catch (error) {
+      if (!isStreamNotFound(error)) throw explained(error, wanted.name);
+    }
+    try {
+      return await jsm.streams.add(wanted);
+    } catch (error) {
+      if (attempt === ATTEMPTS_MAX || apiErrorCode(error) === null) throw explained(error, wanted.name);
+      await pause(ATTEMPT_PAUSE_MS);
+    }
+  }
 }
 
 /** Both streams of a shard. */
