@@ -1,7 +1,8 @@
 // The spillover service: writes what leaves the windows of one shard to segments on disk, and answers queries on them.
 
 import { requests, SPILLOVER_SERVICE } from '#shared/contract/queries';
-import { connectNats, type NatsLink, requirePayload } from '#shared/nats/connection';
+import { connectNats, requirePayload } from '#shared/nats/connection';
+import { linkedService } from '#shared/nats/linked-service';
 import { type Endpoint, endpoint, startQueryService } from '#shared/nats/query-service';
 import { retryUnanswered } from '#shared/nats/retry';
 import type { Config } from '#shared/runtime/config';
@@ -42,7 +43,7 @@ export async function startSpillover({ config, logger, stopping, disk = realDisk
       statistics: () => shard.info(),
       logger,
     });
-    return running(shard, link, halt, stop);
+    return linkedService({ work: spill(shard, stop), link, halt, close: () => shard.close() });
   } catch (error) {
     await link.close();
     throw error;
@@ -54,25 +55,5 @@ function endpointsOf(shard: SpillShard): Record<string, Endpoint> {
     range: endpoint(requests.range, (request) => shard.queries.range(request)),
     segments: endpoint(requests.segments, ({ cursor }) => shard.queries.segments(cursor ?? null)),
     info: endpoint(requests.info, () => shard.info()),
-  };
-}
-
-function running(shard: SpillShard, link: NatsLink, halt: AbortController, stop: AbortSignal): RunningService {
-  const finished = new Promise<void>((complete, error) => {
-    spill(shard, stop).subscribe({ complete, error });
-  });
-  const closed = link.closed.then(() => {
-    if (!stop.aborted) throw new Error('the NATS connection was closed');
-  });
-  const done = Promise.race([finished, closed]);
-  done.catch(() => undefined); // whoever waits for it is told; until somebody does, it is not an unhandled rejection
-  return {
-    done,
-    stop: async () => {
-      halt.abort();
-      await finished.catch(() => undefined);
-      await shard.close();
-      await link.close();
-    },
   };
 }

@@ -2,7 +2,8 @@
 
 import { concatMap, defer, EMPTY, type Observable, of, repeat } from 'rxjs';
 import { STORE_SERVICE } from '#shared/contract/queries';
-import { connectNats, type NatsLink, requirePayload } from '#shared/nats/connection';
+import { connectNats, requirePayload } from '#shared/nats/connection';
+import { linkedService } from '#shared/nats/linked-service';
 import { startQueryService } from '#shared/nats/query-service';
 import { retryUnanswered } from '#shared/nats/retry';
 import type { Config } from '#shared/runtime/config';
@@ -38,31 +39,11 @@ export async function startStore({ config, logger, stopping }: StoreOptions): Pr
       statistics: () => shard.info(),
       logger,
     });
-    return running(shard, link, halt, stop);
+    return linkedService({ work: steps(shard, stop), link, halt, close: () => shard.close() });
   } catch (error) {
     await link.close();
     throw error;
   }
-}
-
-function running(shard: StoreShard, link: NatsLink, halt: AbortController, stop: AbortSignal): RunningService {
-  const finished = new Promise<void>((complete, error) => {
-    steps(shard, stop).subscribe({ complete, error });
-  });
-  const closed = link.closed.then(() => {
-    if (!stop.aborted) throw new Error('the NATS connection was closed');
-  });
-  const done = Promise.race([finished, closed]);
-  done.catch(() => undefined); // whoever waits for it is told; until somebody does, it is not an unhandled rejection
-  return {
-    done,
-    stop: async () => {
-      halt.abort();
-      await finished.catch(() => undefined);
-      await shard.close();
-      await link.close();
-    },
-  };
 }
 
 /** Steps until told to stop: the next messages are pulled only when the last ones are done. */
