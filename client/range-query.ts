@@ -38,9 +38,9 @@ const POINT_ATTEMPTS_MAX = 10;
 /** All samples of the request, window and spill, each once, sorted. */
 export async function samplesOfShard(sources: RangeSources, request: RangeRequest): Promise<SamplesInRange> {
   const window = await readPages(sources, sources.window, request);
-  const spill = await readSpill(sources, request, window.floor);
+  const spill = await readSpill(sources, request, window);
   return {
-    samples: mergeSamples(window.samples, spill.samples, window.floor),
+    samples: mergeSamples(window.samples, spill.samples, window.hasNewLog ? null : window.floor),
     coverage: coverageOf(request, window.coverage, spill),
   };
 }
@@ -70,7 +70,7 @@ async function readSteadyPoints(sources: RangeSources, request: RangeRequest): P
 /** When the window moved, every series is among the points, but their numbers are not to be used. */
 async function readPoints(sources: RangeSources, request: RangeRequest): Promise<PointsInRange & { hasMoved: boolean }> {
   const window = await readPages(sources, sources.window, request);
-  const spill = await readSpill(sources, request, window.floor);
+  const spill = await readSpill(sources, request, window);
   const points = mergePoints(spill.points, window.points);
   return { points, coverage: coverageOf(request, window.coverage, spill), hasMoved: window.hasMoved };
 }
@@ -78,11 +78,15 @@ async function readPoints(sources: RangeSources, request: RangeRequest): Promise
 interface Pages {
   samples: Sample[];
   points: Point[];
-  /** Of the last page. */
+  /** Of the last page; the floor is the highest that was told: pages may come from replicas, and one may lag behind. */
   coverage: CoverageSpan[];
   floor: LogPosition | null;
   /** True when the floor was not the same for all pages. */
   hasMoved: boolean;
+  /** The log became another one between two pages: positions of both cannot be compared. */
+  hasNewLog: boolean;
+  /** Whether rows of the window have gone to a spill; undefined when it did not say. */
+  spilled: boolean | undefined;
 }
 
 interface Spill extends Pages {
@@ -96,31 +100,45 @@ async function readPages(
   request: RangeRequest,
   first?: RangeReply,
 ): Promise<Pages> {
-  const pages: Pages = { samples: [], points: [], coverage: [], floor: null, hasMoved: false };
+  const pages: Pages = { samples: [], points: [], coverage: [], floor: null, hasMoved: false, hasNewLog: false, spilled: undefined };
   let reply = first ?? (await ask(request));
   for (let isFirst = true; ; isFirst = false) {
     sources.onPage?.(reply);
     for (const sample of reply.samples ?? []) pages.samples.push(sample);
     for (const point of reply.points ?? []) pages.points.push(point);
     if (!isFirst && (reply.position?.seq !== pages.floor?.seq || reply.position?.log !== pages.floor?.log)) pages.hasMoved = true;
-    pages.floor = reply.position;
+    if (!isFirst && reply.position?.log !== pages.floor?.log) pages.hasNewLog = true;
+    pages.floor = higher(pages.floor, reply.position);
+    pages.spilled = reply.spilled ?? pages.spilled;
     pages.coverage = reply.coverage;
     if (reply.next === null) return pages;
     reply = await ask({ ...request, cursor: reply.next });
   }
 }
 
-async function readSpill(sources: RangeSources, request: RangeRequest, floor: LogPosition | null): Promise<Spill> {
+async function readSpill(sources: RangeSources, request: RangeRequest, { floor, spilled }: Pages): Promise<Spill> {
   const below = floor === null ? request : { ...request, below: floor };
   let reply = await sources.spill(below);
-  for (let waitedMs = 0; reply !== null && isBehind(reply.position, floor) && waitedMs < TRANSIT_WAIT_MS; waitedMs += TRANSIT_PAUSE_MS) {
+  for (
+    let waitedMs = 0;
+    reply !== null && isBehind(reply.position, floor, spilled) && waitedMs < TRANSIT_WAIT_MS;
+    waitedMs += TRANSIT_PAUSE_MS
+  ) {
     await sources.pause(TRANSIT_PAUSE_MS);
     reply = await sources.spill(below);
   }
-  if (reply === null) return { samples: [], points: [], coverage: [], floor: null, hasMoved: false, isCaughtUp: true };
-  const isCaughtUp = !isBehind(reply.position, floor);
+  // Nobody answers for the spill: whole only where there is none.
+  if (reply === null)
+    return { samples: [], points: [], coverage: [], floor: null, hasMoved: false, hasNewLog: false, spilled, isCaughtUp: spilled !== true };
+  const isCaughtUp = !isBehind(reply.position, floor, spilled);
   const pages = await readPages(sources, (page) => presentSpill(sources, page), below, reply);
   return { ...pages, isCaughtUp };
+}
+
+/** Of the same log the further one; of two logs the newer. */
+function higher(a: LogPosition | null, b: LogPosition | null): LogPosition | null {
+  if (a === null || b === null) return b ?? a;
+  return b.log > a.log || (b.log === a.log && b.seq > a.seq) ? b : a;
 }
 
 async function presentSpill(sources: RangeSources, request: RangeRequest): Promise<RangeReply> {
@@ -130,14 +148,15 @@ async function presentSpill(sources: RangeSources, request: RangeRequest): Promi
 }
 
 /** Whether rows below the window's floor may not have reached the spill. A log whose floor is 1 has evicted nothing. */
-function isBehind(spill: LogPosition | null, floor: LogPosition | null): boolean {
-  if (floor === null || floor.seq <= 1) return false;
+function isBehind(spill: LogPosition | null, floor: LogPosition | null, spilled: boolean | undefined): boolean {
+  if (floor === null || floor.seq <= 1 || spilled === false) return false;
   return spill === null || spill.log < floor.log || (spill.log === floor.log && spill.seq < floor.seq);
 }
 
 function coverageOf(request: RangeRequest, window: readonly CoverageSpan[], spill: Spill): CoverageSpan[] {
   const spans = [...spill.coverage, ...window];
-  if (!spill.isCaughtUp) spans.push(transitSpan(request, window, spill.coverage));
+  const transit = transitSpan(request, window, spill.coverage);
+  if (!spill.isCaughtUp && transit.to_ms > transit.from_ms) spans.push(transit);
   return mergeCoverage(spans, request.from_ms, request.to_ms);
 }
 

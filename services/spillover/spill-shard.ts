@@ -42,6 +42,8 @@ const UPKEEP_INTERVAL_MS = 3_000;
 const DISK_FULL_RETRY_MS_MIN = 250;
 const DISK_FULL_RETRY_MS_MAX = 5_000;
 const LOG_INTERVAL_MS = 60_000;
+/** Clocks of servers differ, but not by more. */
+const LOG_AHEAD_MS_MAX = 86_400_000;
 
 export interface SpillShardOptions {
   readonly config: Config;
@@ -250,13 +252,19 @@ export class SpillShard {
         this.count('events', 1);
         this.count('rows', taken.rows);
         this.count('duplicate_rows', taken.duplicateRows);
-        return taken.rows > 0 ? 'carrier' : 'empty';
+        // Rows that the files have already carry the position as well as new ones do.
+        return taken.rows + taken.duplicateRows > 0 ? 'carrier' : 'empty';
     }
   }
 
   private decode(message: LogMessage): EvictionEvent | null {
     const head = parseEvictionHead((name) => message.headers?.get(name) ?? '');
     const event = head.ok ? checkEvictionBody(head.value, message.data) : head;
+    // Believed, it would make every real event one of an older log.
+    if (event.ok && event.value.log > Date.now() + LOG_AHEAD_MS_MAX) {
+      this.reject('bad_event', `log ${event.value.log} lies in the future`, message);
+      return null;
+    }
     if (event.ok) return event.value;
     this.reject(event.reason, event.detail, message);
     return null;

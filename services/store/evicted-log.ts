@@ -47,41 +47,48 @@ export class EvictedLog {
   private readonly shard: number;
   private readonly stream: string;
   private readonly bytesInFlightMax: number;
+  private readonly onStrange: (sequence: number, detail: string) => void;
   private readonly writer = randomBytes(8).toString('hex');
   /** Stream sequence of the last message. */
   private lastSequence = 0;
 
-  /** @param bytesInFlightMax bodies waiting for their acknowledgement; one is always allowed */
-  constructor(link: NatsLink, shard: number, bytesInFlightMax: number) {
+  /**
+   * @param bytesInFlightMax bodies waiting for their acknowledgement; one is always allowed
+   * @param onStrange told of messages in the stream that are no eviction events
+   */
+  constructor(link: NatsLink, shard: number, bytesInFlightMax: number, onStrange: (sequence: number, detail: string) => void) {
     this.link = link;
     this.shard = shard;
     this.stream = link.subjects.evictedStream(shard);
     this.bytesInFlightMax = bytesInFlightMax;
+    this.onStrange = onStrange;
   }
 
   get sequence(): number {
     return this.lastSequence;
   }
 
-  /** Reads the tail of the stream: what is there is what has been evicted. */
+  /** Reads the tail of the stream: what is there is what has been evicted. Messages that are no events are stepped over. */
   async readTail(): Promise<EvictedTail | null> {
-    for (;;) {
-      const { state } = await this.link.jsm.streams.info(this.stream);
-      this.lastSequence = state.last_seq;
-      if (state.messages === 0) return null;
-      try {
-        const message = await this.link.jsm.streams.getMessage(this.stream, { seq: state.last_seq });
-        const head = parseEvictionHead((name) => message.header.get(name));
-        if (!head.ok)
-          throw new Error(
-            `the last message of stream ${this.stream} (sequence ${state.last_seq}) is not an eviction event: ${head.detail}. Remove it, then start again`,
-          );
-        return { head: head.value, isOwn: message.header.get(EVICTION_HEADERS.writer) === this.writer };
-      } catch (error) {
-        // Purged between the two calls: look again.
-        if (!isNoSuchMessage(error)) throw error;
-        if (state.messages === 1 && state.first_seq === state.last_seq) return null;
-      }
+    const { state } = await this.link.jsm.streams.info(this.stream);
+    this.lastSequence = state.last_seq;
+    for (let seq = state.last_seq; seq >= Math.max(1, state.first_seq) && state.messages > 0; seq--) {
+      const tail = await this.eventAt(seq);
+      if (tail !== null) return tail;
+    }
+    return null;
+  }
+
+  private async eventAt(seq: number): Promise<EvictedTail | null> {
+    try {
+      const message = await this.link.jsm.streams.getMessage(this.stream, { seq });
+      const head = parseEvictionHead((name) => message.header.get(name));
+      if (head.ok) return { head: head.value, isOwn: message.header.get(EVICTION_HEADERS.writer) === this.writer };
+      this.onStrange(seq, head.detail);
+      return null;
+    } catch (error) {
+      if (isNoSuchMessage(error)) return null; // purged between the two calls
+      throw error;
     }
   }
 

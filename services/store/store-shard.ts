@@ -6,8 +6,8 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseBatch, type RejectReason } from '#shared/contract/batch';
-import type { EvictionReason } from '#shared/contract/eviction';
-import type { Health, StoreInfo } from '#shared/contract/queries';
+import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionReason, type SeqRange } from '#shared/contract/eviction';
+import { type Health, QueryError, type StoreInfo } from '#shared/contract/queries';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
 import { type LogMessage, LogReader, StreamLostError } from '#shared/nats/log-reader';
@@ -32,6 +32,8 @@ const LOG_EASED_SHARE = 0.7;
 const TAKEOVER_MS = 5_000;
 const BLOCKED_RETRY_MS = 500;
 const DELETION_MS = 1_000;
+/** What the server counts beside the payload. */
+const MESSAGE_HEAD_BYTES = 512;
 /** Queries are answered between turns of this length. */
 const TURN_MS_MAX = 5;
 const PULL_MESSAGES_MAX = 512;
@@ -50,6 +52,9 @@ export class StoreShard {
   private role: 'writer' | 'follower' = 'writer';
   private lag = 0;
   private isCaughtUp = false;
+  /** End of the log when it was opened: what lies before it is the past that a query must not miss. */
+  private replayTo: number;
+  private largestMessageBytes = 0;
   private blockedBy: EvictionFailure | null = null;
   private logFill = { firstSeq: 0, bytes: 0, maxBytes: 1 };
   private upkeepMs = 0;
@@ -69,14 +74,15 @@ export class StoreShard {
   };
   private readonly throttled = createThrottledLog(60_000, Date.now);
 
-  private constructor(options: StoreShardOptions, log: number, evicted: EvictedLog, window: Window) {
+  private constructor(options: StoreShardOptions, start: Start, evicted: EvictedLog, window: Window) {
     this.config = options.config;
     this.link = options.link;
     this.logger = options.logger;
     this.stopping = options.stopping;
     this.shard = options.config.shard;
     this.evicted = evicted;
-    this.log = log;
+    this.log = start.log;
+    this.replayTo = start.end;
     this.window = window;
     this.window.pullBytesMax = this.pullBytesUsual;
     this.reader = this.openReader();
@@ -87,16 +93,32 @@ export class StoreShard {
   /** Finds out where the floor is and starts reading there. */
   static async open(options: StoreShardOptions): Promise<StoreShard> {
     const { config, link } = options;
-    const evicted = new EvictedLog(link, config.shard, Math.floor(config.metrics.max_memory_bytes / 8));
+    const evicted = new EvictedLog(link, config.shard, Math.floor(config.metrics.max_memory_bytes / 8), (sequence, detail) =>
+      options.logger.error({ sequence, detail }, 'a message in the EVICTED stream is no eviction event; it is stepped over'),
+    );
     const start = await startOf(options, evicted);
     const window = new Window({ budgetBytes: config.metrics.max_memory_bytes, floor: start.floor, duplicates: start.duplicates });
-    const shard = new StoreShard(options, start.log, evicted, window);
+    const shard = new StoreShard(options, start, evicted, window);
     shard.count('missing_positions', start.missing);
     return shard;
   }
 
   get retentionMs(): number {
     return this.config.metrics.retention_minutes * 60_000;
+  }
+
+  /** @throws {QueryError} `unavailable` while the log is being replayed: an answer now would deny what is known. */
+  assertAnswering(): void {
+    if (this.isCaughtUp || this.blockedBy === 'full') return;
+    throw new QueryError(
+      'unavailable',
+      `shard ${this.shard} is reading its log (${Math.max(0, this.replayTo - this.window.next)} messages to go); ask again in a moment`,
+    );
+  }
+
+  /** Whether rows that have left the window are in a spill, or on their way to one. */
+  get hasSpilled(): boolean {
+    return this.carriesRows && this.evicted.sequence > 0;
   }
 
   get position(): { log: number; seq: number } {
@@ -178,7 +200,7 @@ export class StoreShard {
   private async pull(): Promise<LogMessage[]> {
     try {
       const messages = await this.reader.pull(PULL_WAIT_MS);
-      if (messages.length === 0 && this.link.isConnected() && this.lag === 0) this.isCaughtUp = true;
+      this.noteProgress();
       return messages;
     } catch (error) {
       if (!(error instanceof StreamLostError)) throw error;
@@ -196,7 +218,11 @@ export class StoreShard {
     for (const [i, message] of messages.entries()) {
       leftBytes -= message.data.length;
       window.pullBytes = leftBytes + this.reader.bufferedBytes;
-      if (message.seq < window.next) continue; // the window has moved on behind another writer's floor
+      if (message.seq < window.next) {
+        if (this.role === 'follower') continue; // the window has moved on to another writer's floor
+        throw this.goneBack(message.seq - 1);
+      }
+      this.largestMessageBytes = Math.max(this.largestMessageBytes, message.data.length);
       await this.ingest(message);
       const left = messages.length - 1 - i;
       // At rest the window is within its budget, so the last message is done when what it made necessary is.
@@ -207,7 +233,11 @@ export class StoreShard {
       turnMs = performance.now();
     }
     window.pullBytes = this.reader.bufferedBytes;
-    if (this.lag === 0) this.isCaughtUp = true;
+    this.noteProgress();
+  }
+
+  private noteProgress(): void {
+    if (this.window.next >= this.replayTo) this.isCaughtUp = true;
   }
 
   private async ingest(message: LogMessage): Promise<void> {
@@ -250,8 +280,7 @@ export class StoreShard {
   private async evict(to: number, reason: EvictionReason): Promise<void> {
     while (this.window.floor < to && this.role === 'writer' && !this.stopping.aborted) {
       const { window } = this;
-      const events = evictionEvents(window, { log: this.log, to, reason, carriesRows: this.carriesRows });
-      const outcome = await this.evicted.publish(events, window.floor);
+      const outcome = await this.evicted.publish(this.eventsTo(to, reason), window.floor);
       window.evictTo(outcome.to);
       this.count('evicted_events', outcome.events);
       this.count('evicted_rows', outcome.rows);
@@ -259,6 +288,12 @@ export class StoreShard {
       this.count('dropped_rows', outcome.dropped);
       await this.resolve(outcome.failure, to);
     }
+  }
+
+  /** Small for a small stream: one event stays in it for good, and there must be room for the next. */
+  private eventsTo(to: number, reason: EvictionReason): Iterable<EvictionEvent> {
+    const bytesMax = Math.min(EVICTION_BYTES_MAX, Math.floor(this.config.nats.evicted_max_bytes / 4));
+    return evictionEvents(this.window, { log: this.log, to, reason, carriesRows: this.carriesRows }, bytesMax);
   }
 
   private async resolve(failure: EvictionFailure | null, to: number): Promise<void> {
@@ -303,12 +338,23 @@ export class StoreShard {
     if (!tail.isOwn) this.becomeFollower();
     this.movedMs = Date.now();
     if (tail.head.log !== this.log || tail.head.to <= this.window.floor) return;
+    if (tail.head.to > this.window.next && !(await this.isWithinLog(tail.head.to))) return;
     if (tail.head.to <= this.window.next) {
       this.window.evictTo(tail.head.to);
     } else {
-      this.window.reset(tail.head.to);
+      this.window.reset(tail.head.to, tail.head.duplicates);
       this.reader.seek(tail.head.to);
     }
+  }
+
+  /** A floor that lies beyond the log cannot be one. */
+  private async isWithinLog(floor: number): Promise<boolean> {
+    const { state } = await this.link.jsm.streams.info(this.link.subjects.samplesStream(this.shard));
+    if (floor <= state.last_seq + 1) return true;
+    this.throttled('beyond', (times) =>
+      this.logger.error({ floor, last_seq: state.last_seq, times }, 'an eviction event names a floor beyond the log; it is not followed'),
+    );
+    return false;
   }
 
   private becomeFollower(): void {
@@ -338,8 +384,17 @@ export class StoreShard {
     return this.window.needsRoom() || this.window.firstSince(nowMs - this.retentionMs - TAKEOVER_MS) > this.window.floor || this.isLogFull;
   }
 
+  /** Also when the next messages might not fit, though they are a large part of it. */
   private get isLogFull(): boolean {
-    return this.logFill.bytes >= LOG_FULL_SHARE * this.logFill.maxBytes;
+    const { bytes, maxBytes } = this.logFill;
+    return bytes > 0 && (bytes >= LOG_FULL_SHARE * maxBytes || bytes + 2 * (this.largestMessageBytes + MESSAGE_HEAD_BYTES) > maxBytes);
+  }
+
+  /** Ends the process: what a backup has taken away is found out by starting again. */
+  private goneBack(lastSeq: number): Error {
+    return new Error(
+      `stream ${this.link.subjects.samplesStream(this.shard)} has gone back: it ends at ${lastSeq}, the window at ${this.window.next - 1}. An older state of the NATS volume was restored, or a machine crashed before its disk was synced; starting again with what is there`,
+    );
   }
 
   /** Looks at both streams: how full the log is, whether it is another one, whether somebody else evicts. */
@@ -349,6 +404,7 @@ export class StoreShard {
       throw error;
     });
     if (samples === null || logIdentity(samples) !== this.log) return this.followNewLog();
+    if (samples.state.last_seq + 1 < this.window.next) throw this.goneBack(samples.state.last_seq);
     this.logFill = { firstSeq: samples.state.first_seq, bytes: samples.state.bytes, maxBytes: samples.config.max_bytes };
     const sequence = this.evicted.sequence;
     const { state } = await this.link.jsm.streams.info(this.link.subjects.evictedStream(this.shard));
@@ -359,8 +415,8 @@ export class StoreShard {
   private async easeLog(): Promise<void> {
     if (!this.isLogFull) return;
     if (this.logFill.firstSeq < this.window.floor) return this.purge();
-    const share = 1 - (LOG_EASED_SHARE * this.logFill.maxBytes) / this.logFill.bytes;
-    await this.evict(this.window.endOfRows(Math.ceil(this.window.rows * share)), 'log');
+    const share = Math.max(0, 1 - (LOG_EASED_SHARE * this.logFill.maxBytes) / this.logFill.bytes);
+    await this.evict(this.window.endOfRows(Math.max(1, Math.ceil(this.window.rows * share))), 'log');
     await this.purge();
   }
 
@@ -373,35 +429,42 @@ export class StoreShard {
 
   /** The stream was made anew. Rows of the old log exist nowhere else any more: they go to the spill first. */
   private async followNewLog(): Promise<void> {
-    this.logger.error({ log: this.log }, 'the log is another one: its stream was deleted or its volume lost; starting with the new one');
     const { config, link } = this;
     // Seen with 2.9.10: a stream that is made while its deletion is still under way is refused, or has no subscription.
     await pause(DELETION_MS, this.stopping);
-    await retryUnanswered(() => ensureShard(link.jsm, link.subjects, config.nats, this.shard), this.logger, this.stopping);
-    await this.evicted.readTail();
-    const held = this.window.rows;
-    if (held > 0 && this.role === 'writer') {
-      const outcome = await this.evictAllOnce();
-      this.logger.warn({ rows: held, saved_rows: outcome }, 'rows of the lost log were handed to the spill');
+    const made = () => ensureShard(link.jsm, link.subjects, config.nats, this.shard);
+    const { samples } = await retryUnanswered(made, this.logger, this.stopping);
+    if (logIdentity(samples) !== this.log) {
+      this.logger.error({ log: this.log }, 'the log is another one: its stream was deleted or its volume lost; starting with the new one');
+      await this.evicted.readTail();
+      if (this.role === 'writer') await this.saveLostLog();
+      const start = await startOf({ config, link, logger: this.logger, stopping: this.stopping }, this.evicted);
+      this.log = start.log;
+      this.replayTo = start.end;
+      this.window.reset(start.floor, start.duplicates);
     }
-    const start = await startOf({ config, link, logger: this.logger, stopping: this.stopping }, this.evicted);
-    this.log = start.log;
-    this.window.reset(start.floor);
     await this.reader.close();
     this.reader = this.openReader();
   }
 
-  private async evictAllOnce(): Promise<number> {
-    let rows = 0;
-    while (this.window.floor < this.window.next) {
-      const events = evictionEvents(this.window, { log: this.log, to: this.window.next, reason: 'log', carriesRows: this.carriesRows });
-      const outcome = await this.evicted.publish(events, this.window.floor);
+  /** Hands all rows to the spill, for as long as that takes; what is left when we are told to stop is counted as dropped. */
+  private async saveLostLog(): Promise<void> {
+    const held = this.window.rows;
+    while (this.window.floor < this.window.next && !this.stopping.aborted) {
+      const outcome = await this.evicted.publish(this.eventsTo(this.window.next, 'log'), this.window.floor);
       this.window.evictTo(outcome.to);
-      rows += outcome.rows;
+      this.count('evicted_events', outcome.events);
       this.count('evicted_rows', outcome.rows);
-      if (outcome.failure !== null) break;
+      this.count('dropped_rows', outcome.dropped);
+      this.blockedBy = outcome.failure;
+      if (outcome.failure === null) continue;
+      await pause(BLOCKED_RETRY_MS, this.stopping);
+      if (outcome.failure !== 'full')
+        await retryUnanswered(() => this.evicted.readTail(), this.logger, this.stopping).catch(() => undefined);
     }
-    return rows;
+    this.count('dropped_rows', this.window.rows);
+    this.count('dropped_rows_log_lost', this.window.rows);
+    if (held > 0) this.logger.warn({ rows: held, lost_rows: this.window.rows }, 'rows of the lost log were handed to the spill');
   }
 
   private count(name: string, by: number): void {
@@ -416,18 +479,26 @@ export interface StoreShardOptions {
   readonly stopping: AbortSignal;
 }
 
+interface Start {
+  readonly log: number;
+  readonly floor: number;
+  /** First position that the log did not have yet. */
+  readonly end: number;
+  readonly duplicates: readonly SeqRange[];
+  /** Positions between the floor and the log's first message. */
+  readonly missing: number;
+}
+
 /** Where the window of the log begins: behind the last eviction, or at the log's first message. */
-async function startOf(
-  options: StoreShardOptions,
-  evicted: EvictedLog,
-): Promise<{ log: number; floor: number; duplicates: { first: number; last: number }[]; missing: number }> {
+async function startOf(options: StoreShardOptions, evicted: EvictedLog): Promise<Start> {
   const { config, link, logger } = options;
   const { samples } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
   const log = logIdentity(samples);
   const tail = await evicted.readTail();
   const firstSeq = Math.max(1, samples.state.first_seq);
-  if (tail === null || tail.head.log !== log) return { log, floor: firstSeq, duplicates: [], missing: 0 };
-  if (tail.head.to > samples.state.last_seq + 1) {
+  const end = samples.state.last_seq + 1;
+  if (tail === null || tail.head.log !== log) return { log, floor: firstSeq, end, duplicates: [], missing: 0 };
+  if (tail.head.to > end) {
     throw new Error(
       `stream ${link.subjects.samplesStream(config.shard)} has gone back: it ends at ${samples.state.last_seq}, but everything below ${tail.head.to} has been evicted. A backup older than the evictions was restored; restore both streams together, or delete this one to begin a new log`,
     );
@@ -435,5 +506,5 @@ async function startOf(
   const missing = Math.max(0, firstSeq - tail.head.to);
   if (missing > 0)
     logger.error({ from: tail.head.to, to: firstSeq, positions: missing }, 'the log was purged above the floor: these positions are lost');
-  return { log, floor: Math.max(tail.head.to, firstSeq), duplicates: [...tail.head.duplicates], missing };
+  return { log, floor: Math.max(tail.head.to, firstSeq), end, duplicates: tail.head.duplicates, missing };
 }

@@ -51,6 +51,9 @@ export interface EvictionEvent extends EvictionHead {
   readonly body: Uint8Array;
 }
 
+/** The last time that fits the 13 digits of a segment's name. */
+const LOG_MAX = 9_999_999_999_999;
+
 /** Headers to set, as name and value. */
 export function evictionHeaders(head: EvictionHead): [string, string][] {
   const headers: [string, string][] = [
@@ -78,6 +81,7 @@ export function parseEvictionHead(header: (name: string) => string): Parsed<Evic
   const to = integer(EVICTION_HEADERS.to);
   const rows = integer(EVICTION_HEADERS.rows);
   if (![log, from, to, rows].every(Number.isSafeInteger)) return bad('headers Spillway-Log, -From, -To and -Rows must be integers');
+  if (log > LOG_MAX) return bad(`log ${log} is no time of 13 digits`);
   if (from < 1 || to < from) return bad(`from ${from} to ${to}`);
   const crc = header(EVICTION_HEADERS.crc32);
   if (!/^[0-9a-f]{8}$/.test(crc)) return bad('header Spillway-Crc32 must be 8 hex digits');

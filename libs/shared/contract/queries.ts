@@ -110,6 +110,8 @@ export interface RangeReply {
   next: string | null;
   coverage: CoverageSpan[];
   position: LogPosition | null;
+  /** Store only: rows have gone to the spill, so an answer without it is not the whole. */
+  spilled?: boolean;
 }
 
 export interface SegmentInfo {

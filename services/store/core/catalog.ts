@@ -220,7 +220,21 @@ export class Catalog {
     this.seriesUnit[id] = '';
     this.seriesCount--;
     this.freeSeries.push(id);
+    if (this.seriesCount === 0) this.clearSeries();
     this.releaseHost(host);
+  }
+
+  /** Nothing refers to any id any more: what one large batch has made the arrays grow to is given back. */
+  private clearSeries(): void {
+    this.freeSeries.length = 0;
+    this.seriesHost = [];
+    this.seriesUnit = [];
+    this.rows = new Uint32Array(0);
+    this.newestTs = new Float64Array(0);
+    this.newestState = new Uint8Array(0);
+    this.newestPid = new Float64Array(0);
+    this.newestStarted = new Float64Array(0);
+    this.isStale = new Uint8Array(0);
   }
 
   private releaseSource(id: number): void {

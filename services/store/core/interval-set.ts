@@ -44,6 +44,14 @@ export class IntervalSet {
     return true;
   }
 
+  /** Adds a range that lies above everything in the set. */
+  append({ first, last }: SeqRange): void {
+    if (this.bounds.length > 0 && first <= (this.bounds.at(-1) as number))
+      throw new RangeError(`range ${first}-${last} is not above the set`);
+    if (this.bounds.at(-1) === first - 1) this.bounds[this.bounds.length - 1] = last;
+    else this.bounds.push(first, last);
+  }
+
   delete(value: number): void {
     const { bounds } = this;
     const at = this.indexOf(value);

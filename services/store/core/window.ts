@@ -90,7 +90,7 @@ export class Window {
     this.floor = options.floor;
     this.next = options.floor;
     this.headFrom = options.floor;
-    for (const { first, last } of options.duplicates ?? []) for (let seq = first; seq <= last; seq++) this.duplicates.add(seq);
+    for (const range of options.duplicates ?? []) this.duplicates.append(range);
   }
 
   get bytes(): WindowBytes {
@@ -236,13 +236,14 @@ export class Window {
     this.scratch.clear(this.headBytesMax);
   }
 
-  /** Forgets everything and starts again at `floor`: the log has become another one. */
-  reset(floor: number): void {
+  /** Forgets everything and starts again at `floor`, with the positions from there on that are known to repeat earlier batches. */
+  reset(floor: number, duplicates: readonly SeqRange[] = []): void {
     while (this.blocks.length > 0 || this.head.batches > 0) this.evictTo(this.next);
     this.floor = floor;
     this.next = floor;
     this.headFrom = floor;
     this.duplicates.deleteBelow(Number.POSITIVE_INFINITY);
+    for (const range of duplicates) this.duplicates.append(range);
   }
 
   /** Largest `ts` of the series in the window. */
