@@ -60,6 +60,7 @@ interface Parts extends SpillShardOptions {
   readonly gaps: GapBook;
   readonly tally: SegmentTally;
   readonly lost: Gap[];
+  readonly streamCreated: string;
 }
 
 export class SpillShard {
@@ -86,7 +87,8 @@ export class SpillShard {
   private handled = 0;
   private carrier = 0;
   private purged = 0;
-  private streamCreated: string | null = null;
+  /** Creation time of the stream that is read: sequences of another one mean something else. */
+  private streamCreated: string;
   private lag = 0;
   private diskProblem: string | null = null;
   private newestHole: Hole | null = null;
@@ -100,6 +102,7 @@ export class SpillShard {
     this.intake = new Intake(parts.filesEnd);
     this.synced = this.intake.position;
     this.stream = link.subjects.evictedStream(config.shard);
+    this.streamCreated = parts.streamCreated;
     // From the first message there is: what the files have of it is known to the intake, not to a stream sequence.
     this.reader = new LogReader({
       link,
@@ -126,7 +129,7 @@ export class SpillShard {
     const { spillover_path } = config.metrics;
     if (spillover_path === null)
       throw new SetupError('there is nothing to spill to: set metrics.spillover_path, and metrics.spillover_max_bytes above 0');
-    await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
+    const { evicted } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
     const directory = join(spillover_path, `${config.shard}`);
     const tally = emptySegmentTally();
     const throttled = createThrottledLog(LOG_INTERVAL_MS, Date.now);
@@ -137,7 +140,16 @@ export class SpillShard {
     };
     const segments = await openSegments(options, directory, onEvent);
     const filesEnd = await readFilesEnd(segments);
-    return new SpillShard({ ...options, directory, segments, filesEnd, gaps: await GapBook.open(directory), tally, lost });
+    return new SpillShard({
+      ...options,
+      directory,
+      segments,
+      filesEnd,
+      gaps: await GapBook.open(directory),
+      tally,
+      lost,
+      streamCreated: evicted.created,
+    });
   }
 
   /** The next messages; empty when there are none for a while. */
@@ -331,8 +343,7 @@ export class SpillShard {
       throw error;
     });
     if (info === null) return this.readAnew('the stream does not exist any more');
-    const isOther = this.streamCreated !== null && this.streamCreated !== info.created;
-    this.streamCreated = info.created;
+    const isOther = this.streamCreated !== info.created;
     if (isOther) return this.readAnew('the stream is another one');
     if (info.state.last_seq < this.handled) return this.readAnew('the stream has gone back');
     this.lag = info.state.last_seq - this.handled;
@@ -345,7 +356,8 @@ export class SpillShard {
   private async readAnew(why: string): Promise<void> {
     const { link, config, logger } = this.parts;
     logger.error({ stream: this.stream, handled: this.handled }, `${why}: reading from its beginning`);
-    await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
+    const { evicted } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
+    this.streamCreated = evicted.created;
     this.handled = 0;
     this.carrier = 0;
     this.purged = 0;
