@@ -8,7 +8,7 @@ import { type Config, type ConfigSource, loadConfig } from '#shared/runtime/conf
 import { type UpDirectory, writeWhole } from './up-directory.ts';
 
 /**
- * What the user gave, with the defaults of `up`: a spill in its directory, and the shard that this host's samples go to.
+ * What the user gave, with the defaults of `up`: a spill and a spool in its directory, and the shard that this host's samples go to.
  * @throws {ConfigError}
  */
 export function loadUpConfig(source: ConfigSource, directory: UpDirectory): Config {
@@ -17,6 +17,7 @@ export function loadUpConfig(source: ConfigSource, directory: UpDirectory): Conf
   const additions: NodeJS.ProcessEnv = {};
   // An explicit null or a budget of 0 says: no spill.
   if (!given.has('metrics.spillover_path') && metrics.spillover_max_bytes > 0) additions['SPILLWAY_SPILLOVER_PATH'] = directory.spill;
+  if (!given.has('spool_path') && config.spool_max_bytes > 0) additions['SPILLWAY_SPOOL_PATH'] = directory.spool;
   if (!given.has('shard')) additions['SPILLWAY_SHARD'] = `${shardOf(config.host, config.shards)}`;
   return loadConfig({ ...source, env: { ...source.env, ...additions } });
 }

@@ -14,6 +14,7 @@ export interface UpDirectory {
   readonly natsConfigFile: string;
   readonly natsData: string;
   readonly spill: string;
+  readonly spool: string;
   readonly logs: string;
   readonly run: string;
 }
@@ -27,6 +28,7 @@ export function upDirectory(cwd: string): UpDirectory {
     natsConfigFile: join(root, 'nats.conf'),
     natsData: join(root, 'nats'),
     spill: join(root, 'spill'),
+    spool: join(root, 'spool'),
     logs: join(root, 'logs'),
     run: join(root, 'run'),
   };

@@ -1,5 +1,6 @@
 // The collector: reads the units of this host at every tick and hands each batch to JetStream. It starts to read at once and
-// keeps what it has until NATS is there; being stopped, it ends the ticks and tries to hand over what is left.
+// keeps what it has until NATS is there; being stopped, it ends the ticks, tries to hand over what is left, and leaves the
+// rest in the spool for its successor.
 
 import { randomBytes } from 'node:crypto';
 import { from } from 'rxjs';
@@ -13,12 +14,14 @@ import { ensureStream, samplesStream } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import type { Logger } from '#shared/runtime/logging';
 import type { RunningService } from '#shared/runtime/service';
+import type { Disk } from '#shared/segments/disk';
 import { Outbox } from './core/outbox.ts';
 import { TickSchedule } from './core/tick-schedule.ts';
 import { unitTargets } from './core/unit-target.ts';
 import { UnitWatch } from './core/unit-watch.ts';
 import { collect, IN_FLIGHT_MAX } from './pipeline.ts';
 import { createSampler } from './sampler.ts';
+import { Spool } from './spool.ts';
 import { collectorInfo, emptyTally } from './tally.ts';
 
 /** Within the deadline of the process, with time left to close the connection. */
@@ -29,16 +32,19 @@ export interface CollectorOptions {
   readonly logger: Logger;
   /** Aborts when the process is told to stop before the start has finished. */
   readonly stopping: AbortSignal;
+  /** For tests: a disk that fails on demand. */
+  readonly disk?: Disk;
 }
 
 /**
  * Starts the ticks at once, and resolves when NATS is connected and the collector answers queries.
  * @throws {SetupError} if the units cannot be read on this system
  */
-export async function startCollector({ config, logger, stopping }: CollectorOptions): Promise<RunningService> {
+export async function startCollector({ config, logger, stopping, disk }: CollectorOptions): Promise<RunningService> {
   const targets = unitTargets(config.units);
   const units = targets.map((target) => target.unit);
   const sampler = createSampler(config.sampler, targets);
+  const outbox = new Outbox({ bytesMax: config.outbox_max_bytes, inFlightMax: IN_FLIGHT_MAX });
   const parts = {
     config,
     boot: randomBytes(8).toString('hex'),
@@ -46,7 +52,8 @@ export async function startCollector({ config, logger, stopping }: CollectorOpti
     sampler,
     schedule: new TickSchedule(Math.round(config.metrics.sample_interval_secs * 1000)),
     watch: new UnitWatch(units),
-    outbox: new Outbox({ bytesMax: config.outbox_max_bytes, inFlightMax: IN_FLIGHT_MAX }),
+    outbox,
+    spool: createSpool(config, outbox, logger, disk),
     tally: emptyTally(),
     logger,
   };
@@ -63,7 +70,11 @@ export async function startCollector({ config, logger, stopping }: CollectorOpti
   const stop = async (): Promise<void> => {
     ending.abort();
     await finished.catch(() => undefined);
-    if (parts.outbox.rows > 0) logger.warn({ lost_rows: parts.outbox.rows }, 'stopped with rows that NATS has not acknowledged');
+    outbox.disconnected(); // nothing is handed out any more; what is under way has no outcome
+    await parts.spool?.finish();
+    const left = { lost_rows: outbox.exposedRows, spooled_rows: outbox.rows - outbox.exposedRows + outbox.spool.waitingRows };
+    if (left.lost_rows > 0) logger.warn(left, 'stopped with rows that NATS has not acknowledged and no disk has');
+    else if (left.spooled_rows > 0) logger.info(left, 'stopped with rows in the spool that NATS has not acknowledged');
     await link?.close();
     sampler.close();
   };
@@ -87,6 +98,11 @@ export async function startCollector({ config, logger, stopping }: CollectorOpti
     await stop();
     throw error;
   }
+}
+
+function createSpool(config: Config, outbox: Outbox, logger: Logger, disk: Disk | undefined): Spool | null {
+  const { spool_path: path, spool_max_bytes: bytesMax, outbox_max_bytes: outboxBytesMax, host } = config;
+  return path === null ? null : new Spool({ path, host, bytesMax, outboxBytesMax, outbox, logger, disk });
 }
 
 /** Connects, and makes the stream that the batches go to where it is not there yet: a collector may be the first to start. */

@@ -1,11 +1,13 @@
 // The collector's wiring: ticks -> samples -> batch -> outbox -> JetStream, and the live subjects beside it.
 // The outbox decides what is published when; here it only happens. A lane publishes one batch after the other until the
 // outbox gives no more; a tick opens one lane, a new connection as many as may be under way at once. What fails goes back
-// into the outbox, and the lane waits before it takes the next, so nothing but the outbox ever holds a batch.
+// into the outbox, and the lane waits before it takes the next, so nothing but the outbox and its spool ever holds a batch.
+// The spool has a rhythm of its own, so that no tick waits for a disk.
 
 import {
   defer,
   EMPTY,
+  exhaustMap,
   expand,
   filter,
   from,
@@ -22,19 +24,20 @@ import {
 } from 'rxjs';
 import { BATCH_BYTES_MAX, type EncodedBatch, encodeBatch } from '#shared/contract/batch';
 import type { LifecycleEvent } from '#shared/contract/lifecycle';
-import { shardOf, unitHash } from '#shared/contract/series';
+import { decodeToken, shardOf, unitHash } from '#shared/contract/series';
 import type { NatsLink } from '#shared/nats/connection';
 import { isPermissionViolation, isStreamFull, isUnanswered, messageOf } from '#shared/nats/errors';
 import type { Config } from '#shared/runtime/config';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import { pause } from '#shared/runtime/wait';
 import { Backoff } from './core/backoff.ts';
-import type { Outbox } from './core/outbox.ts';
+import type { Outbox, SpoolOccasion } from './core/outbox.ts';
 import { batchOf, liveSampleOf, type TickHead } from './core/tick-batch.ts';
 import type { TickSchedule } from './core/tick-schedule.ts';
 import type { UnitSample } from './core/unit-tracker.ts';
 import type { UnitEvent, UnitWatch } from './core/unit-watch.ts';
 import type { Sampler } from './sampler.ts';
+import type { Spool } from './spool.ts';
 import type { Tally } from './tally.ts';
 
 export interface PipelineParts {
@@ -45,6 +48,8 @@ export interface PipelineParts {
   readonly schedule: TickSchedule;
   readonly watch: UnitWatch;
   readonly outbox: Outbox;
+  /** Null: batches are kept in memory alone. */
+  readonly spool: Spool | null;
   readonly tally: Tally;
   /** Emits the connection once it is there; ticks do not wait for it. */
   readonly links: Observable<NatsLink>;
@@ -63,6 +68,8 @@ const BACKOFF_MOST_MS = 5_000;
 const HEADER_BYTES = 1024;
 const LOG_INTERVAL_MS = 60_000;
 const FLUSH_INTERVAL_MS = 20;
+/** How often the spool looks for something to do: with the age at which batches go to disk, what a kill in an outage may take. */
+const SPOOL_INTERVAL_MS = 250;
 
 /** Everything the collector does. Completes after a stop; fails only on our own mistakes. Subscribe once. */
 export function collect(parts: PipelineParts): Observable<unknown> {
@@ -84,7 +91,7 @@ class Collecting {
   }
 
   run(): Observable<unknown> {
-    return merge(this.#ticks(), this.#connections(), this.#flushAttempts()).pipe(
+    return merge(this.#ticks(), this.#connections(), this.#flushAttempts(), this.#spoolRounds()).pipe(
       expand(() => this.#publishNext()),
       takeUntil(this.#flushed()),
     );
@@ -120,15 +127,28 @@ class Collecting {
     );
   }
 
+  /** Emits after each round of the spool: there may be something to read from it now. */
+  #spoolRounds(): Observable<unknown> {
+    const { spool } = this.#parts;
+    return spool === null ? EMPTY : timer(0, SPOOL_INTERVAL_MS).pipe(exhaustMap(() => spool.round(this.#spoolOccasion())));
+  }
+
+  #spoolOccasion(): SpoolOccasion {
+    const { outbox, tally, stopping } = this.#parts;
+    if (outbox.isConnected) return tally.publishProblem === null ? 'memory' : 'waiting';
+    return stopping.aborted ? 'ending' : 'waiting';
+  }
+
   /** After a stop no tick opens a lane any more, so time does. */
   #flushAttempts(): Observable<unknown> {
     return aborted(this.#parts.stopping).pipe(switchMap(() => interval(FLUSH_INTERVAL_MS)));
   }
 
-  /** After a stop: when all is published, or no longer worth waiting for. */
+  /** After a stop: when all is published, on disk with nobody to publish it to, or no longer worth waiting for. */
   #flushed(): Observable<unknown> {
-    const { stopping, outbox, flushMsMax } = this.#parts;
-    const isFlushed = interval(FLUSH_INTERVAL_MS).pipe(filter(() => !this.#hasTicksLeft && outbox.batches === 0));
+    const { stopping, outbox, spool, flushMsMax } = this.#parts;
+    const isSafe = (): boolean => outbox.batches === 0 || (spool !== null && !outbox.isConnected && outbox.exposedRows === 0);
+    const isFlushed = interval(FLUSH_INTERVAL_MS).pipe(filter(() => !this.#hasTicksLeft && isSafe()));
     return aborted(stopping).pipe(switchMap(() => race(isFlushed, timer(flushMsMax))));
   }
 
@@ -166,7 +186,7 @@ class Collecting {
     const droppedBefore = outbox.droppedRows.outbox_full;
     for (const batch of batches) {
       tally.sampledRows += batch.rows;
-      outbox.add(batch);
+      outbox.add(batch, performance.now());
     }
     this.#reportDropped(outbox.droppedRows.outbox_full - droppedBefore);
     this.#announce(head, samples, events);
@@ -205,14 +225,23 @@ class Collecting {
     return defer(() => {
       const link = this.#link;
       if (link === null || !link.isConnected() || this.#backoff.remainingMs(performance.now()) > 0) return EMPTY;
-      const batch = this.#parts.outbox.takeNext();
-      return batch === null ? EMPTY : from(this.#publish(link, batch));
+      const batch = this.#parts.outbox.takeNext(performance.now());
+      return batch === null ? this.#loadNext() : from(this.#publish(link, batch));
     });
+  }
+
+  /** Emits for each lane that a part of the spool opens. Not after a stop: what is on disk is safe there. */
+  #loadNext(): Observable<unknown> {
+    const { outbox, spool, stopping } = this.#parts;
+    if (spool === null || stopping.aborted || outbox.loadBytes === 0) return EMPTY;
+    return from(spool.load()).pipe(switchMap((hasMore) => (hasMore ? range(0, IN_FLIGHT_MAX) : EMPTY)));
   }
 
   async #publish(link: NatsLink, batch: EncodedBatch): Promise<void> {
     const { config, outbox, tally } = this.#parts;
-    const subject = link.subjects.samples(shardOf(config.host, config.shards), config.host);
+    // The host of the batch: what is in the spool is of the time before this one, and the host may have been renamed.
+    const host = decodeToken(batch.id.slice(0, batch.id.indexOf(':'))) ?? config.host;
+    const subject = link.subjects.samples(shardOf(host, config.shards), host);
     try {
       const ack = await link.js.publish(subject, batch.payload, { msgID: batch.id, timeout: PUBLISH_TIMEOUT_MS });
       if (outbox.acknowledged(batch.id)) tally.acceptedRows += batch.rows;

@@ -1,11 +1,12 @@
 // What the collector has done so far and what is wrong now, for `info`, for the service statistics and for health.
-// The equation it must always satisfy: sampled_rows = accepted_rows + outbox_rows + dropped_*_rows.
+// The equation it must always satisfy: sampled_rows + spool_found_rows = accepted_rows + outbox_rows + spool_rows + dropped_*_rows.
 
 import type { CollectorInfo, Health } from '#shared/contract/queries';
 import type { Outbox } from './core/outbox.ts';
 import type { TickSchedule } from './core/tick-schedule.ts';
 import type { UnitWatch } from './core/unit-watch.ts';
 import type { Sampler } from './sampler.ts';
+import type { Spool } from './spool.ts';
 
 export interface Tally {
   sampledRows: number;
@@ -45,6 +46,7 @@ export interface TallyView {
   readonly units: number;
   readonly tally: Tally;
   readonly outbox: Outbox;
+  readonly spool: Spool | null;
   readonly schedule: TickSchedule;
   readonly watch: UnitWatch;
   readonly sampler: Sampler;
@@ -64,8 +66,14 @@ export function collectorInfo(view: TallyView): CollectorInfo {
       outbox_batches: outbox.batches,
       outbox_rows: outbox.rows,
       outbox_bytes: outbox.bytes,
+      spool_found_rows: outbox.spool.foundRows,
+      spool_rows: outbox.spool.waitingRows,
+      spool_bytes: view.spool?.diskBytes ?? 0,
+      spool_quarantined_files: view.spool?.quarantined ?? 0,
       dropped_outbox_full_rows: outbox.droppedRows.outbox_full,
       dropped_refused_rows: outbox.droppedRows.refused,
+      dropped_spool_full_rows: outbox.droppedRows.spool_full,
+      dropped_spool_lost_rows: outbox.droppedRows.spool_lost,
       ticks: schedule.tick,
       ticks_skipped: schedule.skipped,
       tick_failures: tally.tickFailures,
@@ -80,12 +88,13 @@ export function collectorInfo(view: TallyView): CollectorInfo {
 }
 
 /** A unit without a process is no problem of the collector's: it is `missing` in the data, and `spillway targets` says why. */
-function healthOf({ units, tally, outbox, sampler }: TallyView): Health {
+function healthOf({ units, tally, outbox, spool, sampler }: TallyView): Health {
   const problems: string[] = [];
   if (units === 0) problems.push('no units are configured: add some under units in spillway.yaml');
-  if (!outbox.isConnected) problems.push('NATS is not connected: batches are kept in the outbox');
+  if (!outbox.isConnected) problems.push(`NATS is not connected: batches are kept in the outbox${spool === null ? '' : ' and the spool'}`);
   if (tally.publishProblem !== null) problems.push(tally.publishProblem);
   if (tally.tickProblem !== null) problems.push(tally.tickProblem);
+  if (spool !== null && spool.problem !== null) problems.push(spool.problem);
   problems.push(...sampler.problems);
   return { ready: outbox.isConnected && tally.publishProblem === null && tally.tickProblem === null, problems };
 }

@@ -38,6 +38,7 @@ interface Pipeline {
   /** Resolves when everything published is in the window or synced. */
   settled(positions: number): Promise<StoreInfo>;
   segmentRows(): Generator<Row>;
+  stopSpillover(): Promise<void>;
 }
 
 async function start(env: Record<string, string>): Promise<Pipeline> {
@@ -46,16 +47,16 @@ async function start(env: Record<string, string>): Promise<Pipeline> {
   const config = testConfig({ SPILLWAY_NATS_SERVERS: server.url, SPILLWAY_SPILLOVER_PATH: directory, ...env });
   const link = await connectTest(config);
   cleanups.push(() => link.close());
-  for (const open of [startStore, startSpillover]) {
-    const service = await open({ config, logger: silent, stopping: new AbortController().signal });
-    service.done.catch(() => undefined);
-    cleanups.push(() => service.stop());
-  }
+  const services = await Promise.all(
+    [startStore, startSpillover].map((open) => open({ config, logger: silent, stopping: new AbortController().signal })),
+  );
+  for (const service of services) cleanups.push(() => service.stop());
   const client = new SpillwayClient(link);
   return {
     config,
     link,
     client,
+    stopSpillover: async () => services[1]?.stop(),
     publish: async (batches) => {
       let underWay: Promise<unknown>[] = [];
       for (const one of batches) {
@@ -222,4 +223,20 @@ test('small segments and a small disk budget: many files, the newest rows stay, 
   expect((spill.counters['dropped_budget_rows'] ?? 0) + rows.length, 'every row is there or counted').toBe(
     (store.floor - 1) * names.length,
   );
+}, 60_000);
+
+test('when the spillover does not answer, a range says what it cannot show', async () => {
+  const names = Array.from({ length: 20 }, (_, i) => `unit-${i}`);
+  const pipeline = await start({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+  await pipeline.publish(batches(800, names));
+  const store = await pipeline.settled(800);
+  expect(store.floor).toBeGreaterThan(1);
+  const everything = { fromMs: EPOCH_MS, toMs: EPOCH_MS + 800_000 };
+  expect((await pipeline.client.range(everything)).coverage.map(({ source }) => source)).toEqual(['spill', 'window']);
+  await pipeline.stopSpillover();
+  const { samples, coverage } = await pipeline.client.range(everything);
+  expect(samples).toHaveLength(store.rows);
+  expect(coverage.map(({ source }) => source)).toEqual(['transit', 'window']);
+  const recent = await pipeline.client.range({ fromMs: EPOCH_MS + (store.floor - 1) * 1000, toMs: everything.toMs });
+  expect(recent.coverage.map(({ source }) => source)).toEqual(['window']);
 }, 60_000);

@@ -18,7 +18,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { realDisk } from '#shared/segments/disk';
 import { readGzipMetadata } from '#shared/segments/gzip-member';
-import { DirectoryRefusedError, SegmentLimitError, SegmentUnreadableError } from '#shared/segments/segment-errors';
+import { DirectoryRefusedError, DiskFailedError, SegmentLimitError, SegmentUnreadableError } from '#shared/segments/segment-errors';
 import { eventually } from '../support/eventually.ts';
 import {
   bytesOnDisk,
@@ -121,6 +121,74 @@ describe('appending', () => {
     await expect(openLog(directory, { bytesMax: 1000, segmentBytesMax: 501 })).rejects.toThrow(SegmentLimitError);
     const { log } = await openLog(directory, { bytesMax: 1000, segmentBytesMax: 500 });
     await log.close();
+  });
+});
+
+describe('deleting what is done with', () => {
+  test('whole segments below a position go, one that holds it stays, and what is left is read on', async () => {
+    const bytes = entryOf(1, 1).bytes.length;
+    const { log, events } = await openLog(directory, { segmentBytesMax: 2 * bytes });
+    for (let seq = 1; seq <= 5; seq++) await log.append([entryOf(seq, 1)]);
+    await sealed(log);
+    expect(ourFiles(directory)).toEqual([gz(1, 2), gz(3, 4), raw(5)]);
+    expect(await log.deleteBelow(LOG, 2)).toBe(0);
+    expect(await log.deleteBelow(LOG, 4)).toBe(1);
+    expect(ourFiles(directory)).toEqual([gz(3, 4), raw(5)]);
+    expect(log.diskBytes).toBe(bytesOnDisk(directory));
+    expect(await log.deleteBelow(LOG, 5)).toBe(1);
+    expect(await readAll(log)).toEqual([line(5, 0)]);
+    expect(events.filter(({ event }) => event === 'segment_deleted' || event === 'segment_lost')).toEqual([]);
+    await log.close();
+  });
+
+  test('the active segment goes too when all of it is below; the log goes on after its end, in a new segment', async () => {
+    const { log } = await openLog(directory, { segmentBytesMax: 10_000 });
+    await log.append([entryOf(1, 1), entryOf(2, 1)]);
+    expect(await log.deleteBelow(LOG, 3)).toBe(1);
+    expect([ourFiles(directory), log.diskBytes, log.segments()]).toEqual([[], 0, []]);
+    expect(log.position).toEqual({ log: LOG, seq: 2, rowsOfSeq: 1 });
+    await expect(log.append([entryOf(1, 1)])).rejects.toThrow(RangeError);
+    await log.append([entryOf(3, 1)]);
+    expect(ourFiles(directory)).toEqual([raw(3)]);
+    await log.close();
+    const again = await openLog(directory);
+    expect(await readAll(again.log)).toEqual([line(3, 0)]);
+    await again.log.close();
+  });
+
+  test('segments of other logs stay', async () => {
+    const { log } = await openLog(directory, { segmentBytesMax: 10_000 });
+    await log.append([entryOf(1, 1), entryOf(2, 1, { log: LOG + 5 })]);
+    await sealed(log);
+    expect(await log.deleteBelow(LOG + 5, 100)).toBe(1);
+    expect(ourFiles(directory)).toEqual([gz(1, 1)]);
+    await log.close();
+  });
+
+  test('a segment that is being sealed can go', async () => {
+    const { log } = await openLog(directory, { segmentBytesMax: 100_000 });
+    await log.append([entryOf(1, 3_000)]);
+    await log.append([entryOf(2, 1)]); // rotates: the first is being sealed now
+    expect(await log.deleteBelow(LOG, 2)).toBe(1);
+    await eventually(() => expect(readdirSync(directory)).toEqual([raw(2)]));
+    expect(log.diskBytes).toBe(bytesOnDisk(directory));
+    await log.close();
+  });
+
+  test('a disk that fails at it refuses everything from there on, and opening again finds every record that is wanted', async () => {
+    const { log } = await openLog(directory, { segmentBytesMax: 200 });
+    for (let seq = 1; seq <= 9; seq++) await log.append([entryOf(seq, 1)]);
+    await sealed(log);
+    await log.close();
+    const disk = new FaultyDisk();
+    const again = await openLog(directory, { disk });
+    disk.unlink = () => Promise.reject(Object.assign(new Error('EIO: unlink'), { code: 'EIO' }));
+    await expect(again.log.deleteBelow(LOG, 9)).rejects.toThrow(DiskFailedError);
+    await expect(again.log.append([entryOf(10, 1)])).rejects.toThrow(DiskFailedError);
+    await again.log.close();
+    const last = await openLog(directory);
+    expect(await readAll(last.log)).toContain(line(9, 0));
+    await last.log.close();
   });
 });
 

@@ -1,5 +1,6 @@
 // The store service against a real nats-server: what goes into the log comes out of window and EVICTED, each row once.
 
+import { cp, rm } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
 import { checkEvictionBody, parseEvictionHead } from '#shared/contract/eviction';
@@ -362,5 +363,79 @@ describe('store', () => {
     await first.stop();
     await s.start();
     await eventually(async () => expect(await s.info()).toMatchObject({ floor: info.floor, head: 501, rows: info.rows }));
+  });
+
+  test('messages that are no eviction events do not stop it, nor its start', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    const first = await s.start();
+    for (let tick = 0; tick < 200; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(201));
+    await s.link.js.publish(s.link.subjects.evicted(0), 'hello');
+    for (let tick = 200; tick < 400; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, role: 'writer' }), { withinMs: 20_000 });
+    await s.link.js.publish(s.link.subjects.evicted(0), 'hello again');
+    const { floor } = await s.info();
+    await first.stop();
+    await s.start();
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, floor }));
+  });
+
+  test('a log that goes back ends the process instead of being read wrongly, and starting again reads what there is', async () => {
+    const own = await startNatsServer();
+    cleanups.push(() => own.stop());
+    const s = await stage({}, own.url);
+    const service = await s.start();
+    for (let tick = 0; tick < 10; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(11));
+    const backup = `${own.directory}-backup`;
+    cleanups.push(() => rm(backup, { recursive: true, force: true }));
+    await own.kill();
+    await cp(own.directory, backup, { recursive: true });
+    await own.start();
+    for (let tick = 10; tick < 20; tick++) await eventually(() => s.publish(busy(tick)), { withinMs: 20_000 });
+    await eventually(async () => expect((await s.info()).head).toBe(21), { withinMs: 20_000 });
+    await own.kill();
+    await rm(own.directory, { recursive: true });
+    await cp(backup, own.directory, { recursive: true });
+    await own.start();
+    await expect(service.done).rejects.toThrow(/has gone back: it ends at 10/);
+    await service.stop();
+    await eventually(() => s.publish(busy(30)), { withinMs: 20_000 });
+    await s.start();
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 12, rows: 11 * names.length }), { withinMs: 20_000 });
+  }, 60_000);
+
+  test('small streams do not block: events and eviction fit them', async () => {
+    const s = await stage({ SPILLWAY_SAMPLES_MAX_BYTES: '60000', SPILLWAY_EVICTED_MAX_BYTES: '100000' });
+    await s.start();
+    const stream = s.link.subjects.evictedStream(0);
+    // As a spillover does: everything but the last message goes.
+    const purging = setInterval(async () => {
+      const { state } = await s.link.jsm.streams.info(stream);
+      if (state.messages > 1) await s.link.jsm.streams.purge(stream, { seq: state.last_seq });
+    }, 50);
+    cleanups.push(async () => clearInterval(purging));
+    for (let tick = 0; tick < 60; tick++) await eventually(() => s.publish(busy(tick)), { withinMs: 20_000, everyMs: 100 });
+    clearInterval(purging);
+    await eventually(async () => expect((await s.info()).head).toBe(61));
+  }, 60_000);
+
+  test('until the log has been read again, queries are refused and it is not ready', async () => {
+    const s = await stage();
+    const first = await s.start();
+    for (let tick = 0; tick < 300; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(301));
+    await first.stop();
+    await s.start();
+    const refused = await s.query('snapshot', { host: 'h1', unit: 'unit-1' }).then(
+      () => null,
+      (error: unknown) => `${error}`,
+    );
+    if (refused !== null) expect(refused).toMatch(/503 unavailable: shard 0 is reading its log/);
+    await eventually(async () => {
+      const { samples } = await s.query<{ samples: Sample[] }>('snapshot', { host: 'h1', unit: 'unit-1' });
+      expect(samples).toHaveLength(300);
+      expect((await s.info()).health.ready).toBe(true);
+    });
   });
 });

@@ -87,7 +87,10 @@ async function run(directory: string, script: readonly Action[], bytesMax: numbe
       const dropped = opened.events.slice(told).flatMap((one) => (one.event === 'rows_dropped' ? [one] : []));
       // A batch is dropped as a whole, as far as it is in this append.
       fitted.push(...entries.filter((entry) => !dropped.some((one) => one.log === entry.log && one.seq === entry.seq)));
-      expect(log.position).toEqual({ log: cursor.log, seq: cursor.seq, rowsOfSeq: cursor.rows });
+      expect(log.position).toMatchObject({ log: cursor.log, seq: cursor.seq });
+      // Rows that were dropped are counted until the log is opened again: then the position is what the data says.
+      const isWhole = ![...events, ...opened.events].some((one) => one.event === 'rows_dropped' && one.seq === cursor.seq);
+      if (isWhole) expect(log.position?.rowsOfSeq).toBe(cursor.rows);
       expect(log.segments().at(-1)?.isSealed ?? false).toBe(false);
     } else if (action.do === 'new_log') {
       Object.assign(cursor, { log: cursor.log + 1, seq: 0, rows: 0 });

@@ -7,6 +7,8 @@ import type { NatsLink } from '#shared/nats/connection';
 export interface StoredBatch {
   readonly seq: number;
   readonly id: string;
+  /** When JetStream stored it, wall clock, ms. */
+  readonly storedMs: number;
   readonly batch: Batch;
 }
 
@@ -19,9 +21,17 @@ export async function storedBatches(link: NatsLink, host: string): Promise<Store
     const message = await link.jsm.streams.getMessage(stream, { seq });
     const parsed = parseBatch(message.data, link.subjects.hostOfSamples(message.subject));
     if (!parsed.ok) throw new Error(`message ${seq}: ${parsed.reason}: ${parsed.detail}`);
-    if (parsed.value.host === host) stored.push({ seq, id: message.header.get('Nats-Msg-Id'), batch: parsed.value });
+    if (parsed.value.host === host)
+      stored.push({ seq, id: message.header.get('Nats-Msg-Id'), storedMs: message.time.getTime(), batch: parsed.value });
   }
   return stored;
+}
+
+/** Every row read or found is acknowledged, held, or counted as dropped. */
+export function custodyOf({ counters }: CollectorInfo): { taken: number; accountedFor: number } {
+  const sum = (pattern: RegExp): number =>
+    Object.entries(counters).reduce((total, [name, count]) => (pattern.test(name) ? total + count : total), 0);
+  return { taken: sum(/^(sampled|spool_found)_rows$/), accountedFor: sum(/^(accepted|outbox|spool|dropped_.*)_rows$/) };
 }
 
 export async function collectorInfoOf(link: NatsLink, host: string): Promise<CollectorInfo> {

@@ -10,6 +10,8 @@ export interface TestServer {
   readonly url: string;
   readonly port: number;
   readonly pid: number;
+  /** Where its data is. */
+  readonly directory: string;
   /** SIGKILL, and waits until it is gone. The data stays. */
   kill(): Promise<void>;
   /** Starts again on the same port with the same data. */
@@ -58,6 +60,7 @@ export async function startNatsServer(options: { args?: string[]; jetStream?: bo
     get pid() {
       return child?.pid ?? -1;
     },
+    directory,
     kill,
     start,
     pause: () => void child?.kill('SIGSTOP'),

@@ -29,6 +29,14 @@ describe('the configuration of up', () => {
     expect(load({}).metrics.spillover_path).toBeNull();
   });
 
+  test('spools into its directory, unless told where or not to', () => {
+    expect(load({}).spool_path).toBe(directory.spool);
+    expect(load({ SPILLWAY_SPOOL_PATH: '/spool' }).spool_path).toBe('/spool');
+    expect(load({ SPILLWAY_SPOOL_MAX_BYTES: '0' }).spool_path).toBeNull();
+    writeFileSync(join(cwd, 'spillway.yaml'), 'spool_path: null');
+    expect(load({}).spool_path).toBeNull();
+  });
+
   test('keeps the shard that this host belongs to, unless told which', () => {
     expect(load({ SPILLWAY_HOST: 'web-1', SPILLWAY_SHARDS: '7' }).shard).toBe(shardOf('web-1', 7));
     expect(load({ SPILLWAY_HOST: 'web-1', SPILLWAY_SHARDS: '7', SPILLWAY_SHARD: '0' }).shard).toBe(0);
@@ -36,7 +44,7 @@ describe('the configuration of up', () => {
 
   const given: Record<string, string>[] = [
     {},
-    { SPILLWAY_SPILLOVER_MAX_BYTES: '0' },
+    { SPILLWAY_SPILLOVER_MAX_BYTES: '0', SPILLWAY_SPOOL_MAX_BYTES: '0' },
     { SPILLWAY_HOST: 'ü: "x"', SPILLWAY_MAX_MEMORY_BYTES: '131072', SPILLWAY_USER: 'a', SPILLWAY_PASSWORD: "'b" },
   ];
   test.each(given)('is the same when read back from the file it is written to: %j', (env) => {

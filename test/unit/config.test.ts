@@ -57,6 +57,8 @@ describe('configuration', () => {
       units: {},
       sampler: 'auto',
       live_subjects: true,
+      spool_path: null,
+      spool_max_bytes: 268_435_456,
       on_spill_blocked: 'pause',
       log_level: 'info',
       file: null,
@@ -83,6 +85,8 @@ describe('configuration', () => {
     ['SPILLWAY_SAMPLER', 'pidusage', (config) => config.sampler, 'pidusage'],
     ['SPILLWAY_LOG_LEVEL', 'debug', (config) => config.log_level, 'debug'],
     ['SPILLWAY_OUTBOX_MAX_BYTES', '65536', (config) => config.outbox_max_bytes, 65_536],
+    ['SPILLWAY_SPOOL_PATH', '/var/spool', (config) => config.spool_path, '/var/spool'],
+    ['SPILLWAY_SPOOL_MAX_BYTES', '65536', (config) => config.spool_max_bytes, 65_536],
     ['SPILLWAY_CREDS', '/run/creds', (config) => config.nats.creds, '/run/creds'],
   ];
   test.each(variables)('%s sets its key, and says so', (variable, text, read, expected) => {
@@ -115,6 +119,16 @@ describe('configuration', () => {
       cwd: '/somewhere',
     });
     expect(named.metrics.spillover_path).toBe('/somewhere/spill');
+  });
+
+  test('a spool: its path is relative to the file, 0 bytes mean none, and a budget too small for it is refused', () => {
+    const directory = directoryWith('spool_path: ./spool\n', 'other.yaml');
+    const load = (env: Record<string, string>) => loadConfig({ file: join(directory, 'other.yaml'), env, cwd: '/somewhere' });
+    expect(load({}).spool_path).toBe(join(directory, 'spool'));
+    expect(load({ SPILLWAY_SPOOL_MAX_BYTES: '0' }).spool_path).toBeNull();
+    expect(problemsOf(() => load({ SPILLWAY_SPOOL_MAX_BYTES: '65535' }))).toEqual([
+      'spool_max_bytes: 65535 is less than 65536; raise it, or set 0 for no spool',
+    ]);
   });
 
   test('a budget of 0 means no spill', () => {

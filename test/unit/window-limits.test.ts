@@ -133,4 +133,24 @@ describe('memory', () => {
     check(rowsOf(window, window.next));
     expect(expectedSeq - 1).toBe(1_000_000 / perBatch);
   }, 120_000);
+
+  test('what one large batch has made grow is given back, and small ones stay', () => {
+    const window = new Window({ budgetBytes: 131_072, floor: 1 });
+    window.append(batch({ tick: 1, units: Array.from({ length: 10_000 }, (_, i) => `unit-${i}`) }), 1, EPOCH_MS, EPOCH_MS);
+    expect(window.needsRoom()).toBe(true);
+    while (window.needsRoom() && window.floor < window.next) window.evictTo(window.oldestBlockEnd());
+    expect(window.needsRoom()).toBe(false);
+    for (let seq = 2; seq < 50; seq++) window.append(batch({ tick: seq }), seq, EPOCH_MS + seq, EPOCH_MS + seq);
+    expect(window.needsRoom()).toBe(false);
+    expect(window.rows).toBe(48);
+  });
+
+  test('a range of repeated positions costs nothing by its length, and holds after a reset', () => {
+    const window = new Window({ budgetBytes: 131_072, floor: 5, duplicates: [{ first: 6, last: 1e12 }] });
+    expect(window.append(batch({ tick: 1 }), 5, 1, 1)).toBe('appended');
+    expect(window.append(batch({ tick: 2 }), 6, 1, 1)).toBe('duplicate');
+    window.reset(100, [{ first: 101, last: 101 }]);
+    expect(window.rows).toBe(0);
+    expect([100, 101, 102].map((seq) => window.append(batch({ tick: seq }), seq, 1, 1))).toEqual(['appended', 'duplicate', 'appended']);
+  });
 });

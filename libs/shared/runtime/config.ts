@@ -13,6 +13,9 @@ export const CONFIG_FILE = 'spillway.yaml';
 const SEGMENT_BYTES_DEFAULT = 16 * 1024 * 1024;
 const SEGMENT_BYTES_MIN = 4096;
 const SPILLOVER_BYTES_DEFAULT = 1_073_741_824;
+/** Less would hold too few batches to be worth a directory. */
+const SPOOL_BYTES_MIN = 65_536;
+const SPOOL_BYTES_DEFAULT = 256 * 1024 * 1024;
 
 const bytes = (min: number) => z.int().min(min);
 const nullableText = z.string().min(1).nullable();
@@ -99,6 +102,10 @@ const schema = z.strictObject({
   on_spill_blocked: z.enum(['pause', 'drop']).default('pause'),
   /** Memory for batches that NATS has not acknowledged yet. */
   outbox_max_bytes: bytes(65_536).default(8 * 1024 * 1024),
+  /** Directory for batches that the memory is not to hold: what does not fit there, and what waits for NATS. Null: no spool. */
+  spool_path: nullableText.default(null),
+  /** Disk for them; 0: no spool. */
+  spool_max_bytes: bytes(0).default(SPOOL_BYTES_DEFAULT),
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
 });
 
@@ -110,7 +117,7 @@ export interface MetricsConfig extends Omit<Parsed['metrics'], 'spillover_segmen
 }
 
 export interface Config extends Omit<Parsed, 'metrics' | 'units'> {
-  /** Absolute paths throughout. `spillover_path` is null when there is no spill. */
+  /** Absolute paths throughout. `spillover_path` is null when there is no spill, `spool_path` when there is no spool. */
   metrics: MetricsConfig;
   units: Record<string, TargetConfig>;
   /** Absolute path of the file that was read; null when there was none. */
@@ -135,8 +142,8 @@ type Kind = 'text' | 'number' | 'boolean' | 'list';
 
 /** Every key that a variable can set. The variable is `SPILLWAY_` and the key without its group; keys of `nats` also take `SPILLWAY_NATS_`. */
 const VARIABLES: readonly { readonly path: readonly string[]; readonly kind: Kind }[] = [
-  ...(['host', 'sampler', 'on_spill_blocked', 'log_level'] as const).map((key) => ({ path: [key], kind: 'text' as const })),
-  ...(['shard', 'shards', 'outbox_max_bytes'] as const).map((key) => ({ path: [key], kind: 'number' as const })),
+  ...(['host', 'sampler', 'on_spill_blocked', 'log_level', 'spool_path'] as const).map((key) => ({ path: [key], kind: 'text' as const })),
+  ...(['shard', 'shards', 'outbox_max_bytes', 'spool_max_bytes'] as const).map((key) => ({ path: [key], kind: 'number' as const })),
   { path: ['live_subjects'], kind: 'boolean' },
   { path: ['nats', 'servers'], kind: 'list' },
   ...(['creds', 'user', 'password', 'prefix'] as const).map((key) => ({ path: ['nats', key], kind: 'text' as const })),
@@ -215,6 +222,10 @@ function relationProblems(raw: Record<string, unknown>): string[] {
       `metrics.spillover_segment_bytes: ${segment} is more than half of metrics.spillover_max_bytes (${budget}); a segment is the unit of deletion, so set it to ${Math.floor(budget / 2)} or less`,
     );
   }
+  const spool = number(raw['spool_max_bytes'], SPOOL_BYTES_DEFAULT);
+  if (typeof raw['spool_path'] === 'string' && spool > 0 && spool < SPOOL_BYTES_MIN) {
+    problems.push(`spool_max_bytes: ${spool} is less than ${SPOOL_BYTES_MIN}; raise it, or set 0 for no spool`);
+  }
   const shard = number(raw['shard'], 0);
   const shards = number(raw['shards'], 1);
   if (shards >= 1 && shard >= shards) problems.push(`shard: ${shard} is not below shards (${shards})`);
@@ -228,6 +239,7 @@ function finish(parsed: Parsed, file: string | null, given: ReadonlyMap<string, 
   const { metrics, nats } = parsed;
   const segmentBytes = metrics.spillover_segment_bytes ?? Math.min(SEGMENT_BYTES_DEFAULT, Math.floor(metrics.spillover_max_bytes / 2));
   const spills = metrics.spillover_path !== null && metrics.spillover_max_bytes > 0;
+  const spools = parsed.spool_path !== null && parsed.spool_max_bytes > 0;
   const absolute = (path: string, key: string): string => (isAbsolute(path) ? path : resolve(baseOf(key), path));
   const units: Record<string, TargetConfig> = {};
   for (const [name, unit] of Object.entries(parsed.units ?? {})) {
@@ -241,6 +253,7 @@ function finish(parsed: Parsed, file: string | null, given: ReadonlyMap<string, 
       spillover_segment_bytes: segmentBytes,
       spillover_path: spills && metrics.spillover_path !== null ? absolute(metrics.spillover_path, 'metrics.spillover_path') : null,
     },
+    spool_path: spools && parsed.spool_path !== null ? absolute(parsed.spool_path, 'spool_path') : null,
     units,
     file,
     given,

@@ -233,6 +233,24 @@ export class SegmentLog {
     return this.exclusive.run(() => this.guarded(`set ${name} aside`, () => this.setAsideNow(name, problem)));
   }
 
+  /**
+   * Deletes the whole segments of a log whose records are all below a position, the active one included; one that holds the
+   * position or anything above it stays as it is, and so do those of other logs. {@link position} does not move. Not told as an event: the owner has asked for it.
+   * The removal is not synced: what a power failure brings back is below the position again, and is deleted again.
+   * @returns number of segments deleted
+   * @throws {DiskFailedError} the log refuses everything from here on
+   */
+  deleteBelow(log: number, seq: number): Promise<number> {
+    return this.exclusive.run(async () => {
+      this.assertUsable();
+      const below = this.catalogue.oldestFirst.filter((segment) => segment.log === log && segment.last < seq);
+      await this.guarded('delete segments', async () => {
+        for (const segment of below) await this.deleteWanted(segment);
+      });
+      return below.length;
+    });
+  }
+
   /** Waits until sealing has stopped, and closes. Everything acknowledged is durable already. */
   async close(): Promise<void> {
     this.isClosing = true;
@@ -483,6 +501,17 @@ export class SegmentLog {
     }
     const { diskBytes } = segment;
     this.directory.onEvent({ event: 'segment_deleted', reason: 'budget', segment: rangeOf(segment), diskBytes });
+  }
+
+  private async deleteWanted(segment: Segment): Promise<void> {
+    await this.sealer.abandon(segment);
+    await removeFile(this.directory, segment.name);
+    this.catalogue.remove(segment);
+    this.putOff.delete(segment);
+    if (this.active?.segment !== segment) return;
+    const { file } = this.active;
+    this.active = null;
+    await file.close().catch(() => undefined); // nothing in it is wanted any more
   }
 
   private startSealing(): void {

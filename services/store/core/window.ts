@@ -369,7 +369,8 @@ export class Window {
     const block = encodeBlock(head, this.catalog, this.headFrom, to);
     this.headFrom = to;
     head.clear(this.headBytesMax);
-    this.sealBytes = Math.ceil(block.bytes * SEAL_MARGIN);
+    // A block larger than the head comes from a single large batch, and is no measure for the next.
+    this.sealBytes = Math.min(this.headBytesMax, Math.ceil(block.bytes * SEAL_MARGIN));
     this.blocks.push(block);
     this.blockBytes += block.bytes;
     this.mergeNewest();
