@@ -185,7 +185,8 @@ export class SpillShard {
     this.carrier = carrier;
     this.synced = this.intake.position;
     await this.remember(holes.map(gapOfHole));
-    if (isBroken) this.reader.seek(handled + 1);
+    // From the beginning: a server that lost the end of the stream gives its sequences out again, positions it cannot.
+    if (isBroken) this.reader.seek(1);
     await this.upkeepWhenDue();
   }
 
@@ -320,7 +321,7 @@ export class SpillShard {
       if (!isUnanswered(error) && this.parts.link.isConnected()) throw error;
       this.parts.logger.debug({ reason: messageOf(error) }, 'upkeep was not answered, trying again');
     }
-    const { behind } = this.intake;
+    const { behind } = this;
     if (behind !== null)
       this.throttled('behind', (times) => this.parts.logger.error({ times, ...behind }, this.health.problems.join('; ')));
   }

@@ -145,6 +145,15 @@ export class EvictedLog {
     });
   }
 
+  /**
+   * First position that is still in transit: what the oldest event in the stream carries. Null when the stream is empty or begins
+   * with something else.
+   */
+  async oldestFrom(): Promise<number | null> {
+    const { state } = await this.link.jsm.streams.info(this.stream);
+    return state.messages === 0 ? null : ((await this.eventAt(state.first_seq))?.head.from ?? null);
+  }
+
   /** Removes everything but the last message. */
   async purgeAllButLast(): Promise<void> {
     await purgeBelow(this.link.jsm, this.stream, this.lastSequence);

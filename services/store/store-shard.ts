@@ -377,7 +377,7 @@ export class StoreShard {
     await this.evictForMemory();
     await this.evict(this.window.firstSince(nowMs - this.retentionMs), 'retention');
     await this.easeLog();
-    if (this.window.floor > this.logFill.firstSeq && nowMs - this.purgedMs >= PURGE_INTERVAL_MS) await this.purge();
+    if (this.window.floor > this.logFill.firstSeq && nowMs - this.purgedMs >= PURGE_INTERVAL_MS) await this.purgeSynced();
   }
 
   private isEvictionDue(nowMs: number): boolean {
@@ -420,11 +420,23 @@ export class StoreShard {
     await this.purge();
   }
 
-  private async purge(): Promise<void> {
-    await purgeBelow(this.link.jsm, this.link.subjects.samplesStream(this.shard), this.window.floor);
+  /**
+   * Purges what is no longer in transit. Seen under kills of the server: the end of EVICTED may be gone after a restart although
+   * it was acknowledged; while the log still has what EVICTED carries, starting again brings it back.
+   */
+  private async purgeSynced(): Promise<void> {
+    const oldest = this.carriesRows ? await this.evicted.oldestFrom() : null;
+    const below = Math.min(this.window.floor, oldest ?? this.window.floor);
+    this.purgedMs = Date.now();
+    if (below > this.logFill.firstSeq) await this.purge(below);
+  }
+
+  /** Purges the log below a position, by default the floor. */
+  private async purge(below = this.window.floor): Promise<void> {
+    await purgeBelow(this.link.jsm, this.link.subjects.samplesStream(this.shard), below);
     if (!this.carriesRows) await this.evicted.purgeAllButLast();
     this.purgedMs = Date.now();
-    this.logFill.firstSeq = Math.max(this.logFill.firstSeq, this.window.floor);
+    this.logFill.firstSeq = Math.max(this.logFill.firstSeq, below);
   }
 
   /** The stream was made anew. Rows of the old log exist nowhere else any more: they go to the spill first. */

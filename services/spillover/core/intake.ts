@@ -118,7 +118,8 @@ export class Intake {
       this.suspect = from;
       return { kind: 'chain_broken', expected, from };
     }
-    this.suspect = null;
+    // On reading again, events that are known come first; they do not clear the suspicion.
+    if (isBroken || this.chainEnd === null || to > this.chainEnd) this.suspect = null;
     this.newest = { log, from, to };
     if (isNewLog || this.log === null) this.startLog(log);
     const hole = isBroken ? { log, from: expected, to: from, fromMs: this.lastMs, toMs: leastTime(groups) } : null;
