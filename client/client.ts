@@ -1,6 +1,6 @@
 // The library for whoever asks: fans a query out to the shards, follows the pages, and merges what comes back.
 // Replies come from Spillway's own services and are trusted; what is refused or not answered is a QueryError with its word.
-// It only reads, with one exception that is named for what it does: `remove`.
+// It only reads.
 
 import {
   COLLECTOR_SERVICE,
@@ -135,11 +135,6 @@ export class SpillwayClient {
       }),
     );
     return lists.flat().sort((a, b) => a.shard - b.shard || a.log - b.log || a.first_seq - b.first_seq);
-  }
-
-  /** Forgets the series' rows up to now, in every replica and after every replay. */
-  async remove({ host, unit }: SeriesKey): Promise<void> {
-    await this.ask(this.queryOf(await this.shards.of(host), 'remove'), { host, unit });
   }
 
   /** Every running store, replicas included. */
