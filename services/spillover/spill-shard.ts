@@ -13,6 +13,7 @@ import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
 import { type LogMessage, LogReader, StreamLostError } from '#shared/nats/log-reader';
 import { purgeBelow } from '#shared/nats/purge';
 import { publishRejected } from '#shared/nats/rejected';
+import { retryUnanswered } from '#shared/nats/retry';
 import { ensureShard } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
@@ -357,7 +358,8 @@ export class SpillShard {
   private async readAnew(why: string): Promise<void> {
     const { link, config, logger } = this.parts;
     logger.error({ stream: this.stream, handled: this.handled }, `${why}: reading from its beginning`);
-    const { evicted } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
+    const made = () => ensureShard(link.jsm, link.subjects, config.nats, config.shard);
+    const { evicted } = await retryUnanswered(made, logger, this.parts.stopping);
     this.streamCreated = evicted.created;
     this.handled = 0;
     this.carrier = 0;

@@ -56,7 +56,8 @@ export async function startQueryService(link: NatsLink, options: QueryServiceOpt
       if (error === null) void respond(message, one, options.logger);
     });
   }
-  await link.nc.flush(); // who is told that we are ready may ask at once
+  // Who is told that we are ready may ask at once. A connection that is lost here is no failure: the client subscribes again.
+  await link.nc.flush().catch(() => undefined);
   return service;
 }
 
