@@ -74,6 +74,13 @@ export function createProgram(report: (exitCode: number) => void): Command {
       .option('--points <count>', 'at most this many points per unit instead of samples'),
     async (options, unit) => (await import('./queries.ts')).range(unit, options),
   );
+  act(
+    program
+      .command('remove')
+      .description('forget the rows of a unit in the window, without asking; its rows in the spill stay there')
+      .argument('<unit>', UNIT),
+    async (options, unit) => (await import('./queries.ts')).remove(unit, options),
+  );
   act<GlobalOptions & { host?: string }>(
     program
       .command('tail')

@@ -1,4 +1,4 @@
-// The commands that ask: units, latest, snapshot, summary, range. Tables for people, the reply itself with --json.
+// The commands that ask: units, latest, snapshot, summary, range, and remove. Tables for people, the reply itself with --json.
 
 import type { PointsInRange, SamplesInRange } from '#client/range-query';
 import { METRIC_NAMES, METRICS } from '#shared/contract/metrics';
@@ -7,7 +7,7 @@ import type { Sample } from '#shared/contract/row';
 import { UsageFailure } from './failure.ts';
 import { print, printJson, printSamplesJson, say, startProgress } from './output.ts';
 import { type GlobalOptions, withClient } from './session.ts';
-import { formatCount, formatMetric, formatTable, type Heading, left, METRIC_HEADINGS, right } from './table.ts';
+import { formatCount, formatMetric, formatTable, type Heading, left, METRIC_HEADINGS, printable, right } from './table.ts';
 import { formatTime, parseTime } from './time.ts';
 import { findSeries } from './unit-name.ts';
 
@@ -146,6 +146,17 @@ function pointsTable(points: readonly Point[]): string {
 function sayCoverage(count: number, what: string, coverage: readonly CoverageSpan[]): void {
   const spans = coverage.map((span) => `${span.source} ${formatTime(span.from_ms)} to ${formatTime(span.to_ms)}`);
   say(`${count} ${what}; ${spans.length === 0 ? 'nothing is held of this time' : spans.join(', ')}`);
+}
+
+/** Without a question: a unit that is still collected begins anew, and what has left memory is in the spill. */
+export function remove(name: string, options: GlobalOptions): Promise<void> {
+  return withClient(options, async (client) => {
+    const series = await findSeries(client, name);
+    const reply = await client.remove(series);
+    if (options.json) return printJson(reply);
+    print(`${printable(`${series.host}/${series.unit}`)}: ${reply.rows} row${reply.rows === 1 ? '' : 's'} forgotten\n`);
+    say('Its rows in the spill stay there, and in `spillway range`, until the disk budget deletes them.');
+  });
 }
 
 function wholeNumber(option: string, text: string, min: number): number {

@@ -1,6 +1,6 @@
 // The library for whoever asks: fans a query out to the shards, follows the pages, and merges what comes back.
 // Replies come from Spillway's own services and are trusted; what is refused or not answered is a QueryError with its word.
-// It only reads.
+// Only `remove` changes anything.
 
 import {
   COLLECTOR_SERVICE,
@@ -9,6 +9,7 @@ import {
   QueryError,
   type RangeReply,
   type RangeRequest,
+  type RemoveReply,
   type SamplesReply,
   type SegmentInfo,
   type SegmentsReply,
@@ -106,6 +107,15 @@ export class SpillwayClient {
   async summary({ host, unit }: SeriesKey, sinceMs?: number): Promise<Summary | null> {
     const subject = this.queryOf(await this.shards.of(host), 'summary');
     return this.ask<SummaryReply>(subject, { host, unit, ...(sinceMs === undefined ? {} : { since_ms: sinceMs }) });
+  }
+
+  /**
+   * Forgets the rows that the window holds of a series up to now; rows in the spill stay there. Without an answer it may have
+   * happened or not, and may be asked for again.
+   * @throws {QueryError} `unknown_unit` when the window holds nothing of it; `unavailable`
+   */
+  async remove({ host, unit }: SeriesKey): Promise<RemoveReply> {
+    return this.ask<RemoveReply>(this.queryOf(await this.shards.of(host), 'remove'), { host, unit });
   }
 
   /** Window and spill in one answer: every sample in the time once, sorted by time. */

@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { requests } from '#shared/contract/queries';
 import { type Endpoint, endpoint, JsonText } from '#shared/nats/query-service';
-import { coverage, latest, range, rangePoints, type SamplesPage, snapshot, summary, units } from './core/window-queries.ts';
+import { coverage, knownSeries, latest, range, rangePoints, type SamplesPage, snapshot, summary, units } from './core/window-queries.ts';
 import type { StoreShard } from './store-shard.ts';
 
 /** A query that looks at the window; before the log has been read, it is refused. */
@@ -37,6 +37,10 @@ export function storeEndpoints(shard: StoreShard): Record<string, Endpoint> {
           spilled: hasSpilled,
         };
       return samplesReply(range(window, host, unit, from_ms, to_ms, cursor ?? null), { coverage: spans, position, spilled: hasSpilled });
+    }),
+    remove: onWindow(shard, requests.remove, ({ host, unit }) => {
+      knownSeries(shard.window, host, unit);
+      return shard.removals.request({ host, unit });
     }),
     info: endpoint(requests.info, () => shard.info()),
   };

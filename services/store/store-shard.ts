@@ -8,6 +8,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseBatch, type RejectReason } from '#shared/contract/batch';
 import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionReason, type SeqRange } from '#shared/contract/eviction';
 import { type Health, QueryError, type StoreInfo } from '#shared/contract/queries';
+import { EVENT_HEADER, parseRemoval } from '#shared/contract/removal';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
 import { type LogMessage, LogReader, StreamLostError } from '#shared/nats/log-reader';
@@ -21,6 +22,7 @@ import { pause } from '#shared/runtime/wait';
 import { evictionEvents } from './core/eviction-events.ts';
 import { Window } from './core/window.ts';
 import { EvictedLog, type EvictionFailure } from './evicted-log.ts';
+import { Removals } from './removals.ts';
 
 const PULL_WAIT_MS = 250;
 const UPKEEP_INTERVAL_MS = 1_000;
@@ -38,10 +40,12 @@ const MESSAGE_HEAD_BYTES = 512;
 const TURN_MS_MAX = 5;
 const PULL_MESSAGES_MAX = 512;
 const PULL_BYTES_DECAY = 0.99;
+const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
 
 export class StoreShard {
   readonly shard: number;
   readonly window: Window;
+  readonly removals: Removals;
   private readonly config: Config;
   private readonly link: NatsLink;
   private readonly logger: Logger;
@@ -71,6 +75,8 @@ export class StoreShard {
     evicted_rows: 0,
     dropped_rows: 0,
     missing_positions: 0,
+    removed_rows: 0,
+    removed_series: 0,
   };
   private readonly throttled = createThrottledLog(60_000, Date.now);
 
@@ -80,6 +86,7 @@ export class StoreShard {
     this.logger = options.logger;
     this.stopping = options.stopping;
     this.shard = options.config.shard;
+    this.removals = new Removals({ ...options, shard: this.shard });
     this.evicted = evicted;
     this.log = start.log;
     this.replayTo = start.end;
@@ -242,6 +249,8 @@ export class StoreShard {
 
   private async ingest(message: LogMessage): Promise<void> {
     const { window } = this;
+    const event = message.headers?.get(EVENT_HEADER) ?? '';
+    if (event !== '') return this.remove(event, message);
     const parsed = parseBatch(message.data, this.link.subjects.hostOfSamples(message.subject));
     if (!parsed.ok) {
       window.skip(message.seq);
@@ -257,6 +266,21 @@ export class StoreShard {
     }
     this.count('accepted_batches', 1);
     this.count('accepted_rows', batch.unit.length);
+  }
+
+  /** Everybody who reads the log forgets the same rows: those below the position of the removal. */
+  private remove(event: string, message: LogMessage): void {
+    this.window.skip(message.seq);
+    const parsed = parseRemoval(event, message.data, this.link.subjects.hostOfSamples(message.subject));
+    if (!parsed.ok) {
+      this.reject(parsed.reason, parsed.detail, message);
+      return;
+    }
+    const rows = this.window.remove(parsed.value);
+    this.count('removed_rows', rows);
+    if (rows > 0) this.count('removed_series', 1);
+    this.logger.info({ ...parsed.value, rows, seq: message.seq }, 'a series was removed');
+    this.removals.applied(message.headers?.get(MESSAGE_ID_HEADER) ?? '', { rows, seq: message.seq });
   }
 
   private reject(reason: RejectReason, detail: string, message: LogMessage): void {
@@ -375,7 +399,8 @@ export class StoreShard {
     }
     if (this.role === 'follower') return;
     await this.evictForMemory();
-    await this.evict(this.window.firstSince(nowMs - this.retentionMs), 'retention');
+    // Removals stand in the log behind the rows they mean: until they are read, rows that are no longer wanted look wanted.
+    if (this.isCaughtUp) await this.evict(this.window.firstSince(nowMs - this.retentionMs), 'retention');
     await this.easeLog();
     if (this.window.floor > this.logFill.firstSeq && nowMs - this.purgedMs >= PURGE_INTERVAL_MS) await this.purgeSynced();
   }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { CoverageSpan, Summary, UnitInfo } from '#shared/contract/queries';
+import type { CoverageSpan, RemoveReply, Summary, UnitInfo } from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
 import type { SegmentVerdict } from '../../cli/spill-files.ts';
 import type { Status } from '../../cli/status.ts';
@@ -113,6 +113,18 @@ describe('spillway up', () => {
     const { code, stdout } = await tail.finished;
     expect(code).toBe(0);
     expect(JSON.parse(stdout.split('\n')[0] ?? '')).toMatchObject({ host: 'web-1', unit: 'nats' });
+
+    const removed = await spillway(['remove', 'nats'], { cwd });
+    expect(removed).toMatchObject({ code: 0, stdout: expect.stringMatching(/^web-1\/nats: \d+ rows forgotten\n$/) });
+    expect(removed.stderr).toContain('in the spill');
+    const rest = await reply<{ samples: Sample[] }>(['snapshot', 'web-1/collector'], { cwd });
+    const { rows, seq } = await reply<RemoveReply>(['remove', 'collector'], { cwd });
+    expect(rows).toBeGreaterThanOrEqual(rest.samples.length);
+    await eventually(async () => {
+      const { samples } = await reply<{ samples: Sample[] }>(['snapshot', 'web-1/collector'], { cwd });
+      expect(samples[0]?.seq, 'it is collected still, and begins anew').toBeGreaterThan(seq);
+    });
+    expect(await spillway(['remove', 'web-1/nope'], { cwd })).toMatchObject({ code: 1, stdout: '' });
   });
 
   test('a busy process under a small budget: memory spills, and both are read as one', async () => {

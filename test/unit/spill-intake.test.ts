@@ -104,6 +104,12 @@ describe('rows that are there already', () => {
     expect(linesOf(intake.take(event(7, 8, all)))).toBe('');
   });
 
+  test('a batch that is evicted again without a series that was removed since loses no other', () => {
+    const intake = new Intake(filesAt(7, ['a', 'b', 'c']));
+    const without = ['a', 'c', 'd', 'e'].map((unit) => rowOf(7, unit));
+    expect(linesOf(intake.take(event(7, 8, without)))).toBe(rowOf(7, 'd') + rowOf(7, 'e'));
+  });
+
   test('names that look like a position do not confuse it', () => {
     const names = [',"seq":9', '"timestamp":"', '\\', 'a","seq":1'];
     const lines = names.map((name) => rowOf(3, name, name));

@@ -98,10 +98,10 @@ const batchSchema = z.object({
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
- * Reads a batch from the bus. Never throws: what is not a batch comes back with a stable reason and a sentence.
- * @param hostOfSubject host named by the subject it came on; the payload must agree. Null if the subject names none.
+ * What every message of the SAMPLES stream has in common: a subject that names a host, a JSON object of our version. Never throws.
+ * @param hostOfSubject null if the subject names none
  */
-export function parseBatch(data: Uint8Array, hostOfSubject: string | null): Parsed<Batch> {
+export function readMessage(data: Uint8Array, hostOfSubject: string | null): Parsed<Record<string, unknown>> {
   if (hostOfSubject === null) return rejected('bad_subject', 'the subject does not name a host');
   if (data.length > BATCH_BYTES_MAX) return rejected('too_large', `${data.length} bytes, more than ${BATCH_BYTES_MAX}`);
   let raw: unknown;
@@ -110,15 +110,22 @@ export function parseBatch(data: Uint8Array, hostOfSubject: string | null): Pars
   } catch (error) {
     return rejected('not_json', error instanceof Error ? error.message : 'not JSON');
   }
-  return checkBatch(raw, hostOfSubject);
-}
-
-function checkBatch(raw: unknown, hostOfSubject: string): Parsed<Batch> {
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return rejected('not_json', 'not a JSON object');
   if (hasForbiddenKey(raw, 0)) return rejected('forbidden_key', 'contains a key __proto__, or is nested too deep');
   const fields = raw as Record<string, unknown>;
   if (fields['v'] !== BATCH_VERSION)
     return rejected('wrong_version', `v is ${JSON.stringify(fields['v'])?.slice(0, 40)}, this program reads ${BATCH_VERSION}`);
+  return { ok: true, value: fields };
+}
+
+/**
+ * Reads a batch from the bus. Never throws: what is not a batch comes back with a stable reason and a sentence.
+ * @param hostOfSubject host named by the subject it came on; the payload must agree. Null if the subject names none.
+ */
+export function parseBatch(data: Uint8Array, hostOfSubject: string | null): Parsed<Batch> {
+  const message = readMessage(data, hostOfSubject);
+  if (!message.ok) return message;
+  const fields = message.value;
   // Sizes come before the schema: a message must not be able to buy a walk over a million elements.
   const unit = fields['unit'];
   if (!Array.isArray(unit)) return rejected('bad_value', 'unit is not an array');
@@ -129,7 +136,7 @@ function checkBatch(raw: unknown, hostOfSubject: string): Parsed<Batch> {
       return rejected('column_length', `${column} has ${values.length} values for ${unit.length} units`);
     }
   }
-  const parsed = batchSchema.safeParse(raw);
+  const parsed = batchSchema.safeParse(fields);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     return rejected('bad_value', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
@@ -171,7 +178,7 @@ function hasForbiddenKey(value: object, depth: number): boolean {
   return false;
 }
 
-function rejected(reason: RejectReason, detail: string): { ok: false; reason: RejectReason; detail: string } {
+export function rejected(reason: RejectReason, detail: string): { ok: false; reason: RejectReason; detail: string } {
   return { ok: false, reason, detail };
 }
 

@@ -32,6 +32,7 @@ export const requests = {
     below: z.object({ log: z.int().min(0), seq: z.int().min(0) }).optional(),
     cursor,
   }),
+  remove: z.object({ host: name, unit: name }),
   segments: z.object({ cursor }),
   info: z.object({}),
 } as const;
@@ -112,6 +113,13 @@ export interface RangeReply {
   position: LogPosition | null;
   /** Store only: rows have gone to the spill, so an answer without it is not the whole. */
   spilled?: boolean;
+}
+
+export interface RemoveReply {
+  /** Rows that the window has forgotten. */
+  rows: number;
+  /** Position of the removal in the log: rows above it belong to a new series of that name. */
+  seq: number;
 }
 
 export interface SegmentInfo {

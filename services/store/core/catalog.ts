@@ -6,6 +6,9 @@
 //
 // An id is freed only when the last block that may mention it is dropped (`release`), never when its last row is evicted:
 // a reused id must not be found in an old block.
+//
+// A removed series loses its name and keeps its id: nothing finds it by name any more, its rows leave with the blocks that
+// hold them, and when the name comes again it is another series.
 
 import { seriesKey, unitHash } from '#shared/contract/series';
 import { IntervalSet } from './interval-set.ts';
@@ -55,7 +58,7 @@ export class Catalog {
   private sourceBytes = 0;
   private seriesCount = 0;
 
-  /** Rows in the window, by series. */
+  /** Rows in the window, by series; of a removed one, those that blocks and head still hold. */
   rows = new Uint32Array(0);
   /** Largest `ts` among them, and the state, pid and start of that sample. Stale when `isStale` is 1: the sample has been evicted. */
   newestTs = new Float64Array(0);
@@ -186,6 +189,18 @@ export class Catalog {
     this.sourceBytes += source.ticks.bytes - before;
     source.batches--;
     (this.shapes[shape] as Shape).batches--;
+  }
+
+  /** Takes the name from a series: to be asked for by name, it is gone. */
+  remove(series: number): void {
+    const unit = this.unitOf(series);
+    this.hostOf(series).series.delete(unit);
+    this.nameBytes -= unit.length;
+    this.seriesUnit[series] = '';
+  }
+
+  isRemoved(series: number): boolean {
+    return this.seriesUnit[series] === '';
   }
 
   /** Frees those of the ids that nothing in the window uses any more. Call when the block that mentioned them is dropped. */

@@ -46,7 +46,9 @@ export function* evictionEvents(window: Window, plan: EvictionPlan, bytesMax: nu
   }
   if (!plan.carriesRows) {
     const { columns, firstBatch, lastBatch } = rows;
-    const count = firstBatch === lastBatch ? 0 : columns.rowEnd(lastBatch - 1) - (columns.rowStart[firstBatch] as number);
+    let count = 0;
+    for (const shape of columns.shape.subarray(firstBatch, lastBatch))
+      for (const series of window.catalog.shape(shape)) if (!window.catalog.isRemoved(series)) count++;
     yield event(window.floor, end, count, new Uint8Array());
     return;
   }
@@ -87,7 +89,7 @@ class RowLines {
     this.columns = columns;
   }
 
-  /** Lines of a batch, in its order, each with its line break. */
+  /** Lines of a batch, in its order, each with its line break; those of removed series are left out. */
   *of(batch: number): Generator<string> {
     const { columns } = this;
     const seq = columns.seq[batch] as number;
@@ -95,6 +97,7 @@ class RowLines {
     const series = this.catalog.shape(columns.shape[batch] as number);
     const start = columns.rowStart[batch] as number;
     for (let i = 0; i < series.length; i++) {
+      if (this.catalog.isRemoved(series[i] as number)) continue;
       const row = start + i;
       const metrics = columns.values.length - FIRST_METRIC;
       for (let metric = 0; metric < metrics; metric++) this.values[metric] = columns.values[FIRST_METRIC + metric]?.[row] as number;

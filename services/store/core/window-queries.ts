@@ -105,14 +105,19 @@ export function latest(window: Window, host: string, unit: string, limit: number
 
 /** All samples within the retention of the series' newest, oldest first. @throws {QueryError} `unknown_unit` */
 export function snapshot(window: Window, host: string, unit: string, retentionMs: number, cursor: string | null): SamplesPage {
-  const id = window.catalog.series(host, unit);
-  if (id === undefined)
-    throw new QueryError('unknown_unit', `nothing of unit ${JSON.stringify(unit)} on host ${JSON.stringify(host)} is in the window`);
+  const id = knownSeries(window, host, unit);
   if (cursor !== null) return continued(window, id, cursor);
   const newest = window.newestTs(id);
   const after = { ts: newest - retentionMs, seq: Number.NEGATIVE_INFINITY, unit: '' };
   const last = newestKeys(window, id, newest, 1).at(-1) ?? { ts: newest, seq: Number.POSITIVE_INFINITY, unit: '' };
   return seriesPage(window, id, after, last);
+}
+
+/** @throws {QueryError} `unknown_unit` when the window holds nothing of it */
+export function knownSeries(window: Window, host: string, unit: string): number {
+  const id = window.catalog.series(host, unit);
+  if (id !== undefined) return id;
+  throw new QueryError('unknown_unit', `nothing of unit ${JSON.stringify(unit)} on host ${JSON.stringify(host)} is in the window`);
 }
 
 function continued(window: Window, id: number, cursor: string): SamplesPage {

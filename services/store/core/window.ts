@@ -10,6 +10,7 @@
 import type { Batch } from '#shared/contract/batch';
 import type { SeqRange } from '#shared/contract/eviction';
 import { METRIC_NAMES, STATES } from '#shared/contract/metrics';
+import type { SeriesKey } from '#shared/contract/series';
 import {
   type BatchList,
   type Block,
@@ -67,6 +68,7 @@ export class Window {
   floor: number;
   /** First position not yet read. */
   next: number;
+  /** Rows that queries see: those of removed series are not among them. */
   rows = 0;
   /** Payload bytes pulled from the log and not yet in the window, and the most that may be; told by the owner. */
   pullBytes = 0;
@@ -154,6 +156,20 @@ export class Window {
   skip(seq: number): void {
     if (seq < this.next) throw new RangeError(`position ${seq} is below ${this.next}, the head of the window`);
     this.next = seq + 1;
+  }
+
+  /**
+   * Forgets the rows that the window holds of a series: no query and no eviction sees them any more. The memory they take is
+   * still counted, and freed with their blocks. Ticks are kept, so that a repeated batch stays a repetition.
+   * @returns rows forgotten; 0 for a series of which nothing is held
+   */
+  remove({ host, unit }: SeriesKey): number {
+    const series = this.catalog.series(host, unit);
+    if (series === undefined) return 0;
+    const rows = this.catalog.rows[series] as number;
+    this.catalog.remove(series);
+    this.rows -= rows;
+    return rows;
   }
 
   /** Seals the head when it is {@link HEAD_AGE_MS_MAX} old. */
@@ -413,9 +429,10 @@ export class Window {
       const ts = list.ts[i] as number;
       for (const id of series) {
         catalog.rows[id] = (catalog.rows[id] as number) - 1;
+        if (catalog.isRemoved(id)) continue;
+        this.rows--;
         if (ts >= (catalog.newestTs[id] as number)) catalog.isStale[id] = 1;
       }
-      this.rows -= series.length;
       catalog.removeBatch(catalog.source(list.source[i] as number), list.shape[i] as number, list.tick[i] as number);
     }
   }
