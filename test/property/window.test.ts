@@ -195,25 +195,26 @@ function run(list: Command[], bytesMax?: number): void {
 /** Every series, read piece by piece, is its lines of the model in log order. */
 function checkSlices(window: Window, model: Model): void {
   const lines = model.lines(window.floor, window.next);
+  const { incarnations } = window.catalog;
   for (const id of window.catalog.matching(undefined, undefined)) {
     const prefix = rowPrefix(window.catalog.hostOf(id).name, window.catalog.unitOf(id));
     const read: string[] = [];
     let newest = Number.NEGATIVE_INFINITY;
     for (const piece of window.pieces()) {
-      const slice = window.sliceOf(piece, id);
+      const slice = window.sliceOf(piece, window.reading(id));
       if (slice === null) continue;
       for (let i = 0; i < slice.count; i++) {
-        const [pid, started, ...values] = slice.columns.values.map((column) => column[i] as number) as [number, number, ...number[]];
-        newest = Math.max(newest, slice.ts[i] as number);
+        const incarnation = slice.columns.incarnation[i] as number;
+        newest = Math.max(newest, slice.columns.ts[i] as number);
         read.push(
           formatRow(
             prefix,
-            slice.seq[i] as number,
-            STATES[slice.columns.state[i] as number] as (typeof STATES)[number],
-            pid,
-            started,
-            new Date(slice.ts[i] as number).toISOString(),
-            values,
+            slice.columns.seq[i] as number,
+            STATES[incarnations.state[incarnation] as number] as (typeof STATES)[number],
+            incarnations.pid[incarnation] as number,
+            incarnations.started[incarnation] as number,
+            new Date(slice.columns.ts[i] as number).toISOString(),
+            slice.columns.metrics.map((column) => column[i] as number),
           ),
         );
       }

@@ -134,6 +134,55 @@ describe('memory', () => {
     expect(expectedSeq - 1).toBe(1_000_000 / perBatch);
   }, 120_000);
 
+  test('units that start again all the time keep every pid and start time, and those that are gone are forgotten', () => {
+    const window = new Window({ budgetBytes: 131_072, floor: 1 });
+    const names = Array.from({ length: 20 }, (_, i) => `unit-${i}`);
+    const lives = (seq: number) => names.map((_, i) => (i === 0 ? 7 : Math.floor((seq + i) / (1 + (i % 5)))));
+    const stateOf = (seq: number, i: number) => (i % 3 === 1 && seq % 2 === 0 ? 'missing' : 'running');
+    const make = (seq: number): Batch => {
+      const known = (value: (life: number, i: number) => number) =>
+        lives(seq).map((life, i) => (stateOf(seq, i) === 'missing' ? null : value(life, i)));
+      return {
+        ...batch({ tick: seq, units: names }),
+        state: names.map((_, i) => stateOf(seq, i)),
+        pid: known((life, i) => i * 100_000 + (life % 5000)),
+        started: known((life) => EPOCH_MS + life),
+      };
+    };
+    let next = 1;
+    let most = 0;
+    const check = (rows: readonly Row[]): void => {
+      for (let at = 0; at < rows.length; at += names.length, next++) {
+        const expected = make(next);
+        for (const [i, unit] of names.entries()) {
+          expect(rows[at + i]).toMatchObject({
+            seq: next,
+            unit,
+            state: expected.state[i],
+            pid: expected.pid[i],
+            started: expected.started[i],
+          });
+        }
+      }
+    };
+    for (let seq = 1; seq <= 4_000; seq++) {
+      window.append(make(seq), seq, EPOCH_MS + seq, EPOCH_MS + seq);
+      while (window.needsRoom()) check(rowsOf(window, window.oldestBlockEnd()));
+      if (seq % 37 === 0) check(rowsOf(window, window.oldestBlockEnd()));
+      most = Math.max(most, window.bytes.total);
+      if (seq % 500 !== 0) continue;
+      const newest = units(window, undefined, null).units.map(({ unit, state, pid }) => ({ unit, state, pid }));
+      const expected = make(seq);
+      expect(newest.toSorted((a, b) => names.indexOf(a.unit) - names.indexOf(b.unit))).toEqual(
+        names.map((unit, i) => ({ unit, state: expected.state[i], pid: expected.pid[i] })),
+      );
+    }
+    expect(most).toBeLessThanOrEqual(131_072);
+    expect(window.catalog.incarnations.size, 'of about 30 000 that there were').toBeLessThan(3 * window.rows);
+    check(rowsOf(window, window.next));
+    expect(next).toBe(4_001);
+  });
+
   test('what one large batch has made grow is given back, and small ones stay', () => {
     const window = new Window({ budgetBytes: 131_072, floor: 1 });
     window.append(batch({ tick: 1, units: Array.from({ length: 10_000 }, (_, i) => `unit-${i}`) }), 1, EPOCH_MS, EPOCH_MS);

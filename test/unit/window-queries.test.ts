@@ -73,6 +73,53 @@ describe('summary', () => {
     });
   });
 
+  test('of many blocks with many units is what the rows say, wherever the floor and the request cut a block', () => {
+    const names = ['a', 'b', 'c'];
+    const cpuOf = (tick: number, unit: number) => (tick % 7 === unit ? null : ((tick * 7919 + unit * 104_729) % 10_000) / 100);
+    // Every 50th comes 30 ticks late, so the newest of a block is not its last.
+    const ticks = Array.from({ length: 1000 }, (_, i) => (i % 50 === 49 ? i - 30.5 : i));
+    const window = windowOf(
+      ticks.map((tick, i) =>
+        batch({
+          tick: i,
+          ts: EPOCH_MS + tick * 1000,
+          units: names,
+          metrics: { cpu_percent: names.map((_, unit) => cpuOf(i, unit)), threads: i < 700 ? i : null },
+        }),
+      ),
+      { sealEvery: 300, budgetBytes: 1 << 20 },
+    );
+    for (const floor of [1, 150, 450]) {
+      window.evictTo(floor);
+      for (const since of [undefined, EPOCH_MS + 400_500, EPOCH_MS + 969_000]) {
+        names.forEach((name, unit) => {
+          const rows = ticks.flatMap((tick, i) =>
+            i + 1 >= floor && EPOCH_MS + tick * 1000 >= (since ?? 0) ? [{ tick, cpu: cpuOf(i, unit), i }] : [],
+          );
+          const known = rows.flatMap(({ tick, cpu }) => (cpu === null ? [] : [{ tick, cpu }]));
+          const newest = known.reduce((a, b) => (b.tick > a.tick ? b : a));
+          const threads = rows.filter(({ i }) => i < 700);
+          const sum = known.reduce((total, { cpu }) => total + cpu, 0);
+          const found = summary(window, 'h1', name, since, RETENTION_MS);
+          expect(found).toMatchObject({
+            samples: known.length,
+            latest_cpu_percent: newest.cpu,
+            max_cpu_percent: Math.max(...known.map(({ cpu }) => cpu)),
+            metrics: {
+              cpu_percent: { min: Math.min(...known.map(({ cpu }) => cpu)), count: known.length },
+              threads:
+                threads.length === 0
+                  ? { last: null, count: 0 }
+                  : { last: threads.reduce((a, b) => (b.tick > a.tick ? b : a)).i, count: threads.length },
+              net_rx_bytes: { count: 0, last: null },
+            },
+          });
+          expect(found?.average_cpu_percent).toBeCloseTo(sum / known.length, 9);
+        });
+      }
+    }
+  });
+
   test('is null without samples, and when none is recent enough', () => {
     const window = windowOf([batch({ tick: 1 })]);
     expect(summary(window, 'h1', 'other', undefined, RETENTION_MS)).toBeNull();

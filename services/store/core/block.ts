@@ -1,18 +1,28 @@
 // A block: an immutable, compressed, contiguous piece of the window [from, to), all series in it; the unit of eviction.
 //
-// It is a directory of typed arrays and one piece of bytes:
+// Its batches are sorted into panels: all those of one source with one shape. The rows of a panel stand series by series, in the
+// order of the shape, and those of a series in log order, so where a row is follows from the panel alone:
 //
-//   source entry := batches, runs of seq, ts, arrival, tick, shape           one for each source, ascending ids
-//   series entry := rows, [aggregates], runs of state, pid, started, metrics  one for each series, ascending ids
+//   row of batch j of series i of a panel = first row of the panel + i * batches of the panel + j
 //
-// The rows of a series are in log order. Which batches they belong to is not stored: they are the batches of the host's
-// sources whose shape has the series. Aggregates stand beside runs that are long enough to be worth it, so that a summary
-// need not read the runs.
+// The columns of batches and of rows are encoded in groups of up to 256, one after another whatever panel they belong to, each of
+// which can be read by itself. Aggregates stand beside series that are long enough to be worth it, so that a summary need not
+// read their rows.
 
 import { METRICS } from '#shared/contract/metrics';
 import type { Catalog } from './catalog.ts';
-import { COLUMN_COUNT, type Columns, FIRST_METRIC } from './columns.ts';
-import { ByteReader, ByteWriter, decodeRun, encodeRun } from './run-codec.ts';
+import type { Columns } from './columns.ts';
+import {
+  ByteReader,
+  ByteWriter,
+  decodeColumn,
+  decodeColumnPart,
+  decodeSeries,
+  decodeSeriesPart,
+  encodeColumn,
+  encodeSeries,
+  GROUP,
+} from './group-codec.ts';
 
 export interface Block {
   /** First position; equal to `to` of the block before. */
@@ -25,18 +35,26 @@ export interface Block {
   readonly lastArrivalMs: number;
   readonly minTs: number;
   readonly maxTs: number;
-  /** Ascending ids, each with the offset of its entry. */
-  readonly sources: Uint32Array;
-  readonly sourceOffsets: Uint32Array;
-  readonly sourceMinTs: Float64Array;
-  readonly sourceMaxTs: Float64Array;
-  readonly series: Uint32Array;
-  readonly seriesOffsets: Uint32Array;
-  /** Distinct shapes of its batches. */
-  readonly shapes: Uint32Array;
+  /** By panel; sources ascending. */
+  readonly panels: Panels;
+  /** Offset of each group of batches and of rows. */
+  readonly batchGroups: Uint32Array;
+  readonly rowGroups: Uint32Array;
   readonly data: Uint8Array;
   /** Memory held, the object and its views included. */
   readonly bytes: number;
+}
+
+export interface Panels {
+  readonly source: Uint32Array;
+  readonly shape: Uint32Array;
+  /** Its first batch and row, in the order of panels; one more at the end. */
+  readonly batch: Uint32Array;
+  readonly row: Uint32Array;
+  /** Offset of its aggregates; {@link NO_AGGREGATES} when it keeps none. */
+  readonly aggregates: Uint32Array;
+  readonly minTs: Float64Array;
+  readonly maxTs: Float64Array;
 }
 
 /** Aggregates of one metric of one series over some rows; `sum`, `min` and `max` are 0 when `count` is. */
@@ -47,12 +65,7 @@ export interface Aggregate {
   max: number;
 }
 
-/** Rows below this are read from their runs: aggregates would cost more than they save. */
-const AGGREGATED_ROWS_MIN = 32;
-/** Measured: the object, eight views and their buffer. */
-const BLOCK_OVERHEAD_BYTES = 1_100;
-
-/** Batches of the sources of one host, in log order. */
+/** Batches of some panels, in log order. */
 export interface BatchList {
   readonly seq: Float64Array;
   readonly ts: Float64Array;
@@ -62,101 +75,198 @@ export interface BatchList {
   readonly shape: Uint32Array;
 }
 
+/** Panels with fewer batches keep no aggregates: they would cost more than they save. */
+const AGGREGATED_BATCHES_MIN = 64;
+const NO_AGGREGATES = 0xffff_ffff;
 /** In place of the largest value, when it is the smallest: no kind of a value is written so. */
 const SAME = 0xff;
+/** Measured: the objects, eleven views and their buffers. */
+const BLOCK_OVERHEAD_BYTES = 1_500;
+const PANEL_BYTES = 5 * 4 + 2 * 8;
 
 const writer = new ByteWriter();
-let run = new Float64Array(256);
-
-function runOf(count: number): Float64Array {
-  if (run.length < count) run = new Float64Array(Math.ceil(count * 1.5));
-  return run;
-}
+const group = new Float64Array(GROUP);
+const starts = new Uint8Array(GROUP);
+/** Rows of the head in the order of a group, and their series. */
+const groupRows = new Uint32Array(GROUP);
+const groupSeries = new Uint32Array(GROUP);
 
 /** Compresses rows in log order. @param from position at which the block starts; @param to the one at which the next starts */
 export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to: number): Block {
   writer.clear();
-  const sources = groupBy(columns.source, columns.batches);
-  const sourceOffsets = new Uint32Array(sources.ids.length);
-  const sourceMinTs = new Float64Array(sources.ids.length);
-  const sourceMaxTs = new Float64Array(sources.ids.length);
-  for (let i = 0; i < sources.ids.length; i++) {
-    sourceOffsets[i] = writer.length;
-    const [minTs, maxTs] = encodeSource(columns, sources.order, sources.starts[i] as number, sources.starts[i + 1] as number);
-    sourceMinTs[i] = minTs;
-    sourceMaxTs[i] = maxTs;
-  }
-  const series = groupBy(seriesOfRows(columns, catalog), columns.rows);
-  const seriesOffsets = new Uint32Array(series.ids.length);
-  for (let i = 0; i < series.ids.length; i++) {
-    seriesOffsets[i] = writer.length;
-    encodeSeries(columns, series.order, series.starts[i] as number, series.starts[i + 1] as number);
-  }
-  const shapes = Uint32Array.from(new Set(columns.shape.subarray(0, columns.batches)));
+  const { order, panels } = panelsOf(columns, catalog);
+  const batchGroups = encodeBatches(columns, order, panels);
+  const rowGroups = encodeRows(columns, catalog, order, panels);
+  encodeAggregates(columns, catalog, order, panels);
   const data = writer.bytes.slice(0, writer.length);
-  const batches = columns.batches;
-  const directoryBytes = sources.ids.byteLength * 2 + sourceMinTs.byteLength * 2 + series.ids.byteLength * 2 + shapes.byteLength;
+  const directoryBytes = panels.source.length * PANEL_BYTES + batchGroups.byteLength + rowGroups.byteLength;
   return {
     from,
     to,
-    batches,
+    batches: columns.batches,
     rows: columns.rows,
     firstArrivalMs: columns.arrival[0] as number,
-    lastArrivalMs: columns.arrival[batches - 1] as number,
-    minTs: sourceMinTs.reduce((least, ts) => Math.min(least, ts), Number.POSITIVE_INFINITY),
-    maxTs: sourceMaxTs.reduce((most, ts) => Math.max(most, ts), Number.NEGATIVE_INFINITY),
-    sources: sources.ids,
-    sourceOffsets,
-    sourceMinTs,
-    sourceMaxTs,
-    series: series.ids,
-    seriesOffsets,
-    shapes,
+    lastArrivalMs: columns.arrival[columns.batches - 1] as number,
+    minTs: panels.minTs.reduce((least, ts) => Math.min(least, ts), Number.POSITIVE_INFINITY),
+    maxTs: panels.maxTs.reduce((most, ts) => Math.max(most, ts), Number.NEGATIVE_INFINITY),
+    panels,
+    batchGroups,
+    rowGroups,
     data,
     bytes: data.byteLength + directoryBytes + BLOCK_OVERHEAD_BYTES,
   };
 }
 
-function encodeSource(columns: Columns, order: Uint32Array, start: number, end: number): [number, number] {
-  const count = end - start;
-  const values = runOf(count);
-  writer.varint(count);
-  let minTs = Number.POSITIVE_INFINITY;
-  let maxTs = Number.NEGATIVE_INFINITY;
-  for (const column of [columns.seq, columns.ts, columns.arrival, columns.tick, columns.shape]) {
-    for (let i = 0; i < count; i++) values[i] = column[order[start + i] as number] as number;
-    encodeRun(writer, values, count);
-    if (column !== columns.ts) continue;
-    for (let i = 0; i < count; i++) {
-      minTs = Math.min(minTs, values[i] as number);
-      maxTs = Math.max(maxTs, values[i] as number);
+/** Sorts the batches into panels, in log order within each. */
+function panelsOf(columns: Columns, catalog: Catalog): { order: Uint32Array; panels: Panels } {
+  const { order, bounds } = groupBy(columns.source, columns.batches);
+  const firsts: number[] = [];
+  for (let i = 0; i + 1 < bounds.length; i++) {
+    const batches = order.subarray(bounds[i], bounds[i + 1]);
+    const shape = columns.shape[batches[0] as number];
+    if (batches.some((batch) => columns.shape[batch] !== shape))
+      batches.sort((a, b) => (columns.shape[a] as number) - (columns.shape[b] as number) || a - b);
+    for (let j = 0; j < batches.length; j++) {
+      if (j === 0 || columns.shape[batches[j] as number] !== columns.shape[batches[j - 1] as number])
+        firsts.push((bounds[i] as number) + j);
     }
   }
-  return [minTs, maxTs];
-}
-
-function encodeSeries(columns: Columns, order: Uint32Array, start: number, end: number): void {
-  const count = end - start;
-  const values = runOf(count);
-  writer.varint(count);
-  if (count >= AGGREGATED_ROWS_MIN) {
-    for (let column = FIRST_METRIC; column < COLUMN_COUNT; column++) {
-      gather(columns.values[column] as Float64Array, order, start, count, values);
-      encodeAggregate(aggregateOf(values, count));
+  const count = firsts.length;
+  const panels: Panels = {
+    source: Uint32Array.from(firsts, (first) => columns.source[order[first] as number] as number),
+    shape: Uint32Array.from(firsts, (first) => columns.shape[order[first] as number] as number),
+    batch: Uint32Array.from([...firsts, columns.batches]),
+    row: new Uint32Array(count + 1),
+    aggregates: new Uint32Array(count).fill(NO_AGGREGATES),
+    minTs: new Float64Array(count).fill(Number.POSITIVE_INFINITY),
+    maxTs: new Float64Array(count).fill(Number.NEGATIVE_INFINITY),
+  };
+  for (let panel = 0; panel < count; panel++) {
+    const first = panels.batch[panel] as number;
+    const end = panels.batch[panel + 1] as number;
+    panels.row[panel + 1] = (panels.row[panel] as number) + (end - first) * catalog.shape(panels.shape[panel] as number).length;
+    for (let j = first; j < end; j++) {
+      const ts = columns.ts[order[j] as number] as number;
+      if (ts < (panels.minTs[panel] as number)) panels.minTs[panel] = ts;
+      if (ts > (panels.maxTs[panel] as number)) panels.maxTs[panel] = ts;
     }
   }
-  for (let i = 0; i < count; i++) values[i] = columns.state[order[start + i] as number] as number;
-  encodeRun(writer, values, count);
-  for (let column = 0; column < COLUMN_COUNT; column++) {
-    gather(columns.values[column] as Float64Array, order, start, count, values);
-    encodeRun(writer, values, count);
+  return { order, panels };
+}
+
+function encodeBatches(columns: Columns, order: Uint32Array, panels: Panels): Uint32Array {
+  const groups = new Uint32Array(Math.ceil(columns.batches / GROUP));
+  for (let i = 0; i < groups.length; i++) {
+    groups[i] = writer.length;
+    const first = i * GROUP;
+    const count = Math.min(GROUP, columns.batches - first);
+    markPanels(panels, first, count);
+    for (const column of [columns.seq, columns.ts, columns.arrival, columns.tick]) {
+      for (let j = 0; j < count; j++) group[j] = column[order[first + j] as number] as number;
+      encodeColumn(writer, group, starts, count);
+    }
+  }
+  return groups;
+}
+
+function encodeRows(columns: Columns, catalog: Catalog, order: Uint32Array, panels: Panels): Uint32Array {
+  const groups = new Uint32Array(Math.ceil(columns.rows / GROUP));
+  for (let i = 0; i < groups.length; i++) {
+    groups[i] = writer.length;
+    const first = i * GROUP;
+    const count = Math.min(GROUP, columns.rows - first);
+    walkRows(panels, first, count, (at, panel, series, batch) => {
+      groupRows[at] = (columns.rowStart[order[batch] as number] as number) + series;
+      groupSeries[at] = catalog.shape(panels.shape[panel] as number)[series] as number;
+    });
+    // Ids of incarnations follow those of the series they were made for.
+    for (let j = 0; j < count; j++) group[j] = (columns.incarnation[groupRows[j] as number] as number) - (groupSeries[j] as number);
+    encodeSeries(writer, group, starts, count);
+    for (const column of columns.metrics) {
+      for (let j = 0; j < count; j++) group[j] = column[groupRows[j] as number] as number;
+      encodeColumn(writer, group, starts, count);
+    }
+  }
+  return groups;
+}
+
+/** Visits rows in the order of panels, and marks in `starts` where a series begins. */
+function walkRows(
+  panels: Panels,
+  first: number,
+  count: number,
+  visit?: (at: number, panel: number, series: number, batch: number) => void,
+): void {
+  let panel = panelOfRow(panels, first);
+  let batches = batchesOf(panels, panel);
+  let series = Math.floor((first - (panels.row[panel] as number)) / batches);
+  let j = (first - (panels.row[panel] as number)) % batches;
+  for (let at = 0; at < count; at++) {
+    if (first + at === panels.row[panel + 1]) {
+      do panel++;
+      while (panels.row[panel + 1] === panels.row[panel]);
+      batches = batchesOf(panels, panel);
+      series = 0;
+      j = 0;
+    } else if (j === batches) {
+      series++;
+      j = 0;
+    }
+    starts[at] = at === 0 || j === 0 ? 1 : 0;
+    visit?.(at, panel, series, (panels.batch[panel] as number) + j);
+    j++;
   }
 }
 
-function gather(column: Float64Array, order: Uint32Array, start: number, count: number, out: Float64Array): void {
-  for (let i = 0; i < count; i++) out[i] = column[order[start + i] as number] as number;
+function batchesOf(panels: Panels, panel: number): number {
+  return (panels.batch[panel + 1] as number) - (panels.batch[panel] as number);
 }
 
+/** The panel that has a row. */
+function panelOfRow(panels: Panels, row: number): number {
+  let low = 0;
+  let high = panels.source.length - 1;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((panels.row[middle + 1] as number) <= row) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Marks in `starts` where a panel begins among batches. */
+function markPanels(panels: Panels, first: number, count: number): void {
+  starts.fill(0, 0, count);
+  starts[0] = 1;
+  for (let panel = search(panels.batch, first); panel < panels.source.length; panel++) {
+    const at = (panels.batch[panel] as number) - first;
+    if (at >= count) return;
+    starts[at] = 1;
+  }
+}
+
+function encodeAggregates(columns: Columns, catalog: Catalog, order: Uint32Array, panels: Panels): void {
+  for (let panel = 0; panel < panels.source.length; panel++) {
+    const batches = batchesOf(panels, panel);
+    if (batches < AGGREGATED_BATCHES_MIN) continue;
+    panels.aggregates[panel] = writer.length;
+    const first = panels.batch[panel] as number;
+    const series = catalog.shape(panels.shape[panel] as number).length;
+    for (let i = 0; i < series; i++) {
+      const lengthAt = writer.length;
+      writer.byte(0);
+      for (const column of columns.metrics) {
+        const aggregate = emptyAggregate();
+        for (let j = first; j < first + batches; j++)
+          addValue(aggregate, column[(columns.rowStart[order[j] as number] as number) + i] as number);
+        encodeAggregate(aggregate);
+      }
+      writer.bytes[lengthAt] = writer.length - lengthAt - 1;
+    }
+  }
+}
+
+/** At most 35 bytes. */
 function encodeAggregate(aggregate: Aggregate): void {
   writer.varint(aggregate.count);
   if (aggregate.count === 0) return;
@@ -169,35 +279,9 @@ function encodeAggregate(aggregate: Aggregate): void {
   writer.value(aggregate.sum);
 }
 
-/** Over the first `count` values, nulls left out. */
-export function aggregateOf(values: Float64Array, count: number, into: Aggregate = { count: 0, sum: 0, min: 0, max: 0 }): Aggregate {
-  let { count: known, sum, min, max } = into;
-  if (known === 0) {
-    min = Number.POSITIVE_INFINITY;
-    max = Number.NEGATIVE_INFINITY;
-  }
-  for (let i = 0; i < count; i++) {
-    const value = values[i] as number;
-    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
-    if (value !== value) continue;
-    known++;
-    sum += value;
-    if (value < min) min = value;
-    if (value > max) max = value;
-  }
-  return known === 0 ? { count: 0, sum: 0, min: 0, max: 0 } : { count: known, sum, min, max };
-}
-
-/** Aggregates of a series' metrics, in table order; null when the block keeps none for it. @param at from {@link seriesAt} */
-export function aggregatesOf(block: Block, at: number): Aggregate[] | null {
-  const reader = new ByteReader(block.data, block.seriesOffsets[at] as number);
-  if (reader.varint() < AGGREGATED_ROWS_MIN) return null;
-  return METRICS.map(() => decodeAggregate(reader));
-}
-
 function decodeAggregate(reader: ByteReader): Aggregate {
   const count = reader.varint();
-  if (count === 0) return { count: 0, sum: 0, min: 0, max: 0 };
+  if (count === 0) return emptyAggregate();
   const min = reader.value();
   const next = reader.byte();
   if (next === SAME) return { count, sum: min * count, min, max: min };
@@ -206,73 +290,175 @@ function decodeAggregate(reader: ByteReader): Aggregate {
   return { count, sum: reader.value(), min, max };
 }
 
-/** Place of a series in the directory; -1 when the block has none of it. */
-export function seriesAt(block: Block, series: number): number {
-  return search(block.series, series);
+export function emptyAggregate(): Aggregate {
+  return { count: 0, sum: 0, min: 0, max: 0 };
 }
 
-/** Place of a source in the directory; -1 when the block has none of it. */
-export function sourceAt(block: Block, source: number): number {
-  return search(block.sources, source);
+/** Adds a value to an aggregate; NaN is left out. */
+export function addValue(aggregate: Aggregate, value: number): void {
+  // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+  if (value !== value) return;
+  if (aggregate.count === 0) {
+    aggregate.min = value;
+    aggregate.max = value;
+  } else if (value < aggregate.min) aggregate.min = value;
+  else if (value > aggregate.max) aggregate.max = value;
+  aggregate.count++;
+  aggregate.sum += value;
 }
 
-/**
- * Reads the rows of a series: fills `state` (codes) and `values` (columns) from their start.
- * @param at from {@link seriesAt}
- * @returns the number of rows
- */
-export function decodeSeries(block: Block, at: number, into: SeriesColumns): number {
-  const reader = new ByteReader(block.data, block.seriesOffsets[at] as number);
-  const count = reader.varint();
-  into.reserve(count);
-  if (count >= AGGREGATED_ROWS_MIN) for (let i = 0; i < METRICS.length; i++) decodeAggregate(reader);
-  decodeRun(reader, into.state, count);
-  for (const column of into.values) decodeRun(reader, column, count);
-  return count;
+/** Aggregates of a series' metrics in a panel, in table order; null when the panel keeps none. @param at its place in the shape */
+export function aggregatesOf(block: Block, panel: number, at: number): Aggregate[] | null {
+  const offset = block.panels.aggregates[panel] as number;
+  if (offset === NO_AGGREGATES) return null;
+  const reader = new ByteReader(block.data, offset);
+  for (let i = 0; i < at; i++) reader.skip(reader.byte());
+  reader.byte();
+  return METRICS.map(() => decodeAggregate(reader));
 }
 
-/** Columns of one series; contents are valid until the next reading into them. */
+/** The panels of a source: from the first to before the second. */
+export function panelsOfSource(block: Block, source: number): [number, number] {
+  const { source: sources } = block.panels;
+  const first = search(sources, source);
+  let end = first;
+  while (end < sources.length && sources[end] === source) end++;
+  return [first, end];
+}
+
+/** Rows of one series; contents are valid until the next reading into them. */
 export class SeriesColumns {
-  state = new Float64Array(0);
-  values: Float64Array[] = Array.from({ length: COLUMN_COUNT }, () => new Float64Array(0));
+  seq = new Float64Array(0);
+  /** Wall clock of the reading, ms. */
+  ts = new Float64Array(0);
+  /** Ids of the catalog. */
+  incarnation = new Uint32Array(0);
+  metrics: Float64Array[] = METRICS.map(() => new Float64Array(0));
 
+  /** Makes room for `count` rows; what is there is lost when there is not enough. */
   reserve(count: number): void {
-    if (this.state.length >= count) return;
-    this.state = new Float64Array(count);
-    this.values = this.values.map(() => new Float64Array(count));
+    if (this.seq.length >= count) return;
+    this.seq = new Float64Array(count);
+    this.ts = new Float64Array(count);
+    this.incarnation = new Uint32Array(count);
+    this.metrics = METRICS.map(() => new Float64Array(count));
+  }
+
+  /** Brings the first `count` rows into log order. */
+  sort(count: number): void {
+    const order = orderOf(this.seq.subarray(0, count));
+    this.incarnation.set(Uint32Array.from(order, (i) => this.incarnation[i] as number));
+    for (const column of [this.seq, this.ts, ...this.metrics]) column.set(Float64Array.from(order, (i) => column[i] as number));
+  }
+
+  /** Forgets the first rows of `count`. */
+  shift(rows: number, count: number): void {
+    this.incarnation.copyWithin(0, rows, count);
+    for (const column of [this.seq, this.ts, ...this.metrics]) column.copyWithin(0, rows, count);
   }
 }
 
-/** The batches of some of its sources, in log order. @param places from {@link sourceAt} */
-export function decodeBatches(block: Block, places: readonly number[]): BatchList {
-  const readers = places.map((place) => new ByteReader(block.data, block.sourceOffsets[place] as number));
-  const counts = readers.map((reader) => reader.varint());
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  const list = {
-    seq: new Float64Array(total),
-    ts: new Float64Array(total),
-    arrival: new Float64Array(total),
-    tick: new Float64Array(total),
-    source: new Uint32Array(total),
-    shape: new Uint32Array(total),
-  };
+/**
+ * Reads the rows of a series in a panel.
+ * @param at place of the series in the panel's shape
+ * @param into filled from `offset` on; there must be room
+ * @returns the number of rows
+ */
+export function decodeSeriesRows(block: Block, panel: number, at: number, series: number, into: SeriesColumns, offset: number): number {
+  const { panels } = block;
+  const count = batchesOf(panels, panel);
+  const first = (panels.row[panel] as number) + at * count;
+  for (let i = Math.floor(first / GROUP); i * GROUP < first + count; i++) {
+    const groupFirst = i * GROUP;
+    const groupEnd = Math.min(groupFirst + GROUP, block.rows);
+    const from = Math.max(first, groupFirst);
+    const part = {
+      count: groupEnd - groupFirst,
+      series: seriesBetween(panels, groupFirst, groupEnd),
+      first: from - groupFirst,
+      length: Math.min(first + count, groupEnd) - from,
+      seriesBefore: seriesBetween(panels, groupFirst, from),
+    };
+    const target = offset + from - first;
+    const reader = new ByteReader(block.data, block.rowGroups[i] as number);
+    decodeSeriesPart(reader, part, group, 0);
+    for (let j = 0; j < part.length; j++) into.incarnation[target + j] = (group[j] as number) + series;
+    for (const column of into.metrics) decodeColumnPart(reader, part, column, target);
+  }
+  decodePanelBatches(block, panel, [into.seq, into.ts], offset);
+  return count;
+}
+
+/** Series that begin, or go on, at `first`, and those that begin behind it and before `end`. */
+function seriesBetween(panels: Panels, first: number, end: number): number {
+  let count = 0;
+  for (let panel = panelOfRow(panels, first); panel < panels.source.length && (panels.row[panel] as number) < end; panel++) {
+    const row = panels.row[panel] as number;
+    const batches = batchesOf(panels, panel);
+    const from = Math.max(first, row) - row;
+    const to = Math.min(end, panels.row[panel + 1] as number) - row;
+    if (to > from) count += Math.ceil(to / batches) - Math.floor(from / batches);
+  }
+  return count;
+}
+
+/** The batches of some of its panels, in log order. */
+export function decodeBatches(block: Block, panels: readonly number[]): BatchList {
+  const sizes = panels.map((panel) => batchesOf(block.panels, panel));
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  const list = emptyBatches(total);
   let at = 0;
-  readers.forEach((reader, i) => {
-    const count = counts[i] as number;
-    for (const column of [list.seq, list.ts, list.arrival, list.tick]) decodeRun(reader, column.subarray(at, at + count), count);
-    const shapes = runOf(count);
-    decodeRun(reader, shapes, count);
-    for (let j = 0; j < count; j++) list.shape[at + j] = shapes[j] as number;
-    list.source.fill(block.sources[places[i] as number] as number, at, at + count);
-    at += count;
+  panels.forEach((panel, i) => {
+    const size = sizes[i] as number;
+    decodePanelBatches(block, panel, [list.seq, list.ts, list.arrival, list.tick], at);
+    list.source.fill(block.panels.source[panel] as number, at, at + size);
+    list.shape.fill(block.panels.shape[panel] as number, at, at + size);
+    at += size;
   });
-  return places.length <= 1 ? list : sortedBySeq(list);
+  return panels.length <= 1 ? list : sortedBySeq(list);
+}
+
+/** Reads the batches of a panel: position, time, arrival and tick, or the first few of these columns, from `offset` on. */
+function decodePanelBatches(block: Block, panel: number, into: readonly Float64Array[], offset: number): void {
+  const { panels } = block;
+  const first = panels.batch[panel] as number;
+  const end = panels.batch[panel + 1] as number;
+  for (let i = Math.floor(first / GROUP); i * GROUP < end; i++) {
+    const groupFirst = i * GROUP;
+    const groupEnd = Math.min(groupFirst + GROUP, block.batches);
+    const from = Math.max(first, groupFirst);
+    const part = {
+      count: groupEnd - groupFirst,
+      series: panelsBetween(panels, groupFirst, groupEnd),
+      first: from - groupFirst,
+      length: Math.min(end, groupEnd) - from,
+      seriesBefore: panelsBetween(panels, groupFirst, from),
+    };
+    const reader = new ByteReader(block.data, block.batchGroups[i] as number);
+    for (const column of into) decodeColumnPart(reader, part, column, offset + from - first);
+  }
+}
+
+/** Panels with a batch from `first` on and before `end`. */
+function panelsBetween(panels: Panels, first: number, end: number): number {
+  return end === first ? 0 : search(panels.batch, end) - search(panels.batch, first + 1) + 1;
+}
+
+export function emptyBatches(count: number): BatchList {
+  return {
+    seq: new Float64Array(count),
+    ts: new Float64Array(count),
+    arrival: new Float64Array(count),
+    tick: new Float64Array(count),
+    source: new Uint32Array(count),
+    shape: new Uint32Array(count),
+  };
 }
 
 function sortedBySeq(list: BatchList): BatchList {
-  const order = Uint32Array.from(list.seq.keys()).sort((a, b) => (list.seq[a] as number) - (list.seq[b] as number));
-  const floats = (column: Float64Array): Float64Array => Float64Array.from(order, (i) => column[i] as number);
-  const integers = (column: Uint32Array): Uint32Array => Uint32Array.from(order, (i) => column[i] as number);
+  const ranks = orderOf(list.seq);
+  const floats = (column: Float64Array): Float64Array => Float64Array.from(ranks, (i) => column[i] as number);
+  const integers = (column: Uint32Array): Uint32Array => Uint32Array.from(ranks, (i) => column[i] as number);
   return {
     seq: floats(list.seq),
     ts: floats(list.ts),
@@ -283,57 +469,86 @@ function sortedBySeq(list: BatchList): BatchList {
   };
 }
 
+/** Indexes by ascending value; the values are distinct integers within 2^53 / count of each other. */
+function orderOf(values: Float64Array): Float64Array {
+  const count = values.length;
+  let least = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < count; i++) if ((values[i] as number) < least) least = values[i] as number;
+  // Sorting numbers is an order of magnitude faster than sorting indexes by a comparison.
+  const keys = Float64Array.from(values, (value, i) => (value - least) * count + i).sort();
+  for (let i = 0; i < count; i++) keys[i] = (keys[i] as number) % count;
+  return keys;
+}
+
 /** Appends all of its rows to `columns`, in log order: the inverse of {@link encodeBlock}. */
 export function decodeBlock(block: Block, catalog: Catalog, columns: Columns): void {
+  const { panels } = block;
   const { batches: firstBatch, rows: firstRow } = columns;
   columns.reserve(firstBatch + block.batches, firstRow + block.rows);
-  const list = decodeBatches(block, [...block.sources.keys()]);
+  const list = emptyBatches(block.batches);
+  for (let i = 0; i < block.batchGroups.length; i++) {
+    const count = Math.min(GROUP, block.batches - i * GROUP);
+    markPanels(panels, i * GROUP, count);
+    const reader = new ByteReader(block.data, block.batchGroups[i] as number);
+    for (const column of [list.seq, list.ts, list.arrival, list.tick]) {
+      decodeColumn(reader, group, starts, count);
+      column.set(group.subarray(0, count), i * GROUP);
+    }
+  }
+  for (let panel = 0; panel < panels.source.length; panel++) {
+    list.source.fill(panels.source[panel] as number, panels.batch[panel], panels.batch[panel + 1]);
+    list.shape.fill(panels.shape[panel] as number, panels.batch[panel], panels.batch[panel + 1]);
+  }
+  const order = orderOf(list.seq);
+  const rowStart = new Uint32Array(block.batches);
   let row = firstRow;
   for (let i = 0; i < block.batches; i++) {
+    const from = order[i] as number;
     const batch = firstBatch + i;
-    columns.seq[batch] = list.seq[i] as number;
-    columns.ts[batch] = list.ts[i] as number;
-    columns.arrival[batch] = list.arrival[i] as number;
-    columns.tick[batch] = list.tick[i] as number;
-    columns.source[batch] = list.source[i] as number;
-    columns.shape[batch] = list.shape[i] as number;
+    columns.seq[batch] = list.seq[from] as number;
+    columns.ts[batch] = list.ts[from] as number;
+    columns.arrival[batch] = list.arrival[from] as number;
+    columns.tick[batch] = list.tick[from] as number;
+    columns.source[batch] = list.source[from] as number;
+    columns.shape[batch] = list.shape[from] as number;
     columns.rowStart[batch] = row;
-    row += catalog.shape(list.shape[i] as number).length;
+    rowStart[from] = row;
+    row += catalog.shape(list.shape[from] as number).length;
   }
   columns.batches = firstBatch + block.batches;
   columns.rows = row;
-  const rows = groupBy(seriesOfRows(columns, catalog, firstBatch), block.rows);
-  const slice = new SeriesColumns();
-  for (let i = 0; i < rows.ids.length; i++) {
-    const start = rows.starts[i] as number;
-    const count = decodeSeries(block, seriesAt(block, rows.ids[i] as number), slice);
-    for (let j = 0; j < count; j++) columns.state[firstRow + (rows.order[start + j] as number)] = slice.state[j] as number;
-    for (let column = 0; column < COLUMN_COUNT; column++) {
-      const from = slice.values[column] as Float64Array;
-      const target = columns.values[column] as Float64Array;
-      for (let j = 0; j < count; j++) target[firstRow + (rows.order[start + j] as number)] = from[j] as number;
+  for (let i = 0; i < block.rowGroups.length; i++) {
+    const count = Math.min(GROUP, block.rows - i * GROUP);
+    walkRows(panels, i * GROUP, count, (at, panel, series, batch) => {
+      groupRows[at] = (rowStart[batch] as number) + series;
+      groupSeries[at] = catalog.shape(panels.shape[panel] as number)[series] as number;
+    });
+    const reader = new ByteReader(block.data, block.rowGroups[i] as number);
+    decodeSeries(reader, group, starts, count);
+    for (let j = 0; j < count; j++) columns.incarnation[groupRows[j] as number] = (group[j] as number) + (groupSeries[j] as number);
+    for (const column of columns.metrics) {
+      decodeColumn(reader, group, starts, count);
+      for (let j = 0; j < count; j++) column[groupRows[j] as number] = group[j] as number;
     }
   }
 }
 
-let rowSeries = new Uint32Array(256);
-
-/** The series of each row from the first row of `firstBatch` on. Valid until the next call. */
-function seriesOfRows(columns: Columns, catalog: Catalog, firstBatch = 0): Uint32Array {
-  const base = firstBatch < columns.batches ? (columns.rowStart[firstBatch] as number) : columns.rows;
-  if (rowSeries.length < columns.rows - base) rowSeries = new Uint32Array(Math.ceil((columns.rows - base) * 1.5));
-  for (let batch = firstBatch; batch < columns.batches; batch++) {
-    rowSeries.set(catalog.shape(columns.shape[batch] as number), (columns.rowStart[batch] as number) - base);
+/** The incarnations that its rows refer to, some of them more than once. */
+export function* incarnationsOf(block: Block, catalog: Catalog): Generator<number> {
+  for (let i = 0; i < block.rowGroups.length; i++) {
+    const count = Math.min(GROUP, block.rows - i * GROUP);
+    walkRows(block.panels, i * GROUP, count, (at, panel, series) => {
+      groupSeries[at] = catalog.shape(block.panels.shape[panel] as number)[series] as number;
+    });
+    decodeSeries(new ByteReader(block.data, block.rowGroups[i] as number), group, starts, count);
+    for (let j = 0; j < count; j++) yield (group[j] as number) + (groupSeries[j] as number);
   }
-  return rowSeries;
 }
 
 interface Grouping {
-  /** Distinct ids, ascending. */
-  readonly ids: Uint32Array;
   /** Where each group starts in `order`; one more at the end. */
-  readonly starts: Uint32Array;
-  /** Indexes, group by group, ascending within each. */
+  readonly bounds: Uint32Array;
+  /** Indexes, group by group, by ascending id, ascending within each. */
   readonly order: Uint32Array;
 }
 
@@ -345,37 +560,34 @@ function groupBy(idOf: Uint32Array, count: number): Grouping {
   for (let i = 0; i < count; i++) (place[idOf[i] as number] as number)++;
   let groups = 0;
   for (let id = 0; id <= largest; id++) if ((place[id] as number) > 0) groups++;
-  const ids = new Uint32Array(groups);
-  const starts = new Uint32Array(groups + 1);
-  let group = 0;
+  const bounds = new Uint32Array(groups + 1);
+  let next = 0;
   let start = 0;
   for (let id = 0; id <= largest; id++) {
     const size = place[id] as number;
     if (size === 0) continue;
-    ids[group] = id;
-    starts[group++] = start;
+    bounds[next++] = start;
     place[id] = start;
     start += size;
   }
-  starts[group] = start;
+  bounds[next] = start;
   const order = new Uint32Array(count);
   for (let i = 0; i < count; i++) {
     const id = idOf[i] as number;
     order[place[id] as number] = i;
     place[id] = (place[id] as number) + 1;
   }
-  return { ids, starts, order };
+  return { bounds, order };
 }
 
-function search(ids: Uint32Array, id: number): number {
+/** First index whose value is at least `value`, in ascending order; the length when there is none. */
+function search(values: Uint32Array, value: number): number {
   let low = 0;
-  let high = ids.length - 1;
-  while (low <= high) {
+  let high = values.length;
+  while (low < high) {
     const middle = (low + high) >>> 1;
-    const found = ids[middle] as number;
-    if (found === id) return middle;
-    if (found < id) low = middle + 1;
-    else high = middle - 1;
+    if ((values[middle] as number) < value) low = middle + 1;
+    else high = middle;
   }
-  return -1;
+  return low;
 }

@@ -10,7 +10,9 @@
 // A removed series loses its name and keeps its id: nothing finds it by name any more, its rows leave with the blocks that
 // hold them, and when the name comes again it is another series.
 
-import { seriesKey, unitHash } from '#shared/contract/series';
+import { unitHash } from '#shared/contract/series';
+import { grown } from './columns.ts';
+import { Incarnations, NO_INCARNATION } from './incarnations.ts';
 import { IntervalSet } from './interval-set.ts';
 
 export interface Host {
@@ -36,9 +38,9 @@ interface Shape {
 }
 
 /** Held on the heap beside the bytes of a name and the typed arrays; measured over 100 000 series. */
-const SERIES_BYTES = 150;
+const SERIES_BYTES = 80;
 /** In the typed arrays by series. */
-const SERIES_ARRAY_BYTES = 4 + 8 + 1 + 8 + 8 + 1;
+const SERIES_ARRAY_BYTES = 4 + 8 + 4 + 4 + 1;
 const HOST_BYTES = 600;
 const SOURCE_BYTES = 600;
 const SHAPE_BYTES = 250;
@@ -60,17 +62,23 @@ export class Catalog {
 
   /** Rows in the window, by series; of a removed one, those that blocks and head still hold. */
   rows = new Uint32Array(0);
-  /** Largest `ts` among them, and the state, pid and start of that sample. Stale when `isStale` is 1: the sample has been evicted. */
+  /** Largest `ts` among them, and the incarnation of that sample. Stale when `isStale` is 1: the sample has been evicted. */
   newestTs = new Float64Array(0);
-  newestState = new Uint8Array(0);
-  newestPid = new Float64Array(0);
-  newestStarted = new Float64Array(0);
+  newestIncarnation = new Uint32Array(0);
   isStale = new Uint8Array(0);
+  readonly incarnations = new Incarnations();
+  /** The last one added, by series. */
+  private lastIncarnation = new Uint32Array(0);
 
   /** Bytes held for names, indexes and identities. */
   get bytes(): number {
     const bytes = this.seriesCount * SERIES_BYTES + this.rows.length * SERIES_ARRAY_BYTES + this.nameBytes + this.shapeBytes;
-    return bytes + this.hosts.size * HOST_BYTES + this.sourceBytes;
+    return bytes + this.hosts.size * HOST_BYTES + this.sourceBytes + this.incarnations.bytes;
+  }
+
+  /** Series that are named in the window, with rows or without. */
+  get seriesHeld(): number {
+    return this.seriesCount;
   }
 
   /** Series with rows. */
@@ -131,10 +139,6 @@ export class Catalog {
     return unitHash(this.hostOf(series).name, this.unitOf(series));
   }
 
-  keyOf(series: number): string {
-    return seriesKey(this.hostOf(series).name, this.unitOf(series));
-  }
-
   source(id: number): Source {
     return this.sources[id] as Source;
   }
@@ -172,6 +176,26 @@ export class Catalog {
     return id;
   }
 
+  /** Id of the incarnation with these, of a series. @param pid NaN where not known, as `started` */
+  incarnationFor(series: number, state: number, pid: number, started: number): number {
+    const last = this.lastIncarnation[series] as number;
+    const known = this.incarnations.find(last, state, pid, started);
+    if (known !== NO_INCARNATION) return known;
+    const id = this.incarnations.add(last, state, pid, started);
+    this.lastIncarnation[series] = id;
+    return id;
+  }
+
+  /** Frees the incarnations that are not of these rows. The last of every series is kept: the next row will have it. */
+  sweepIncarnations(ofRows: Iterable<number>): void {
+    const inUse = new Set(ofRows);
+    for (let id = 0; id < this.seriesHost.length; id++) {
+      const last = this.lastIncarnation[id] as number;
+      if (this.seriesHost[id] !== undefined && last !== NO_INCARNATION) inUse.add(last);
+    }
+    this.incarnations.sweep(inUse);
+  }
+
   /** A batch has entered the window. */
   addBatch(source: Source, shape: number, tick: number): void {
     const before = source.ticks.bytes;
@@ -204,9 +228,12 @@ export class Catalog {
   }
 
   /** Frees those of the ids that nothing in the window uses any more. Call when the block that mentioned them is dropped. */
-  release(series: Uint32Array, sources: Uint32Array, shapes: Iterable<number>): void {
-    for (const id of shapes) this.releaseShape(id);
-    for (const id of series) this.releaseSeries(id);
+  release(sources: Iterable<number>, shapes: Iterable<number>): void {
+    for (const id of shapes) {
+      const series = this.shapes[id]?.series ?? [];
+      this.releaseShape(id);
+      for (const one of series) this.releaseSeries(one);
+    }
     for (const id of sources) this.releaseSource(id);
   }
 
@@ -246,10 +273,10 @@ export class Catalog {
     this.seriesUnit = [];
     this.rows = new Uint32Array(0);
     this.newestTs = new Float64Array(0);
-    this.newestState = new Uint8Array(0);
-    this.newestPid = new Float64Array(0);
-    this.newestStarted = new Float64Array(0);
+    this.newestIncarnation = new Uint32Array(0);
     this.isStale = new Uint8Array(0);
+    this.lastIncarnation = new Uint32Array(0);
+    this.incarnations.sweep(new Set());
   }
 
   private releaseSource(id: number): void {
@@ -280,6 +307,7 @@ export class Catalog {
     this.rows[id] = 0;
     this.newestTs[id] = Number.NEGATIVE_INFINITY;
     this.isStale[id] = 0;
+    this.lastIncarnation[id] = NO_INCARNATION;
     host.series.set(unit, id);
     this.nameBytes += unit.length;
     this.seriesCount++;
@@ -287,17 +315,11 @@ export class Catalog {
   }
 
   private growSeries(capacity: number): void {
-    const grow = <T extends Float64Array | Uint32Array | Uint8Array>(array: T): T => {
-      const larger = new (array.constructor as new (length: number) => T)(capacity);
-      larger.set(array);
-      return larger;
-    };
-    this.rows = grow(this.rows);
-    this.newestTs = grow(this.newestTs);
-    this.newestState = grow(this.newestState);
-    this.newestPid = grow(this.newestPid);
-    this.newestStarted = grow(this.newestStarted);
-    this.isStale = grow(this.isStale);
+    this.rows = grown(this.rows, capacity);
+    this.newestTs = grown(this.newestTs, capacity);
+    this.newestIncarnation = grown(this.newestIncarnation, capacity);
+    this.isStale = grown(this.isStale, capacity);
+    this.lastIncarnation = grown(this.lastIncarnation, capacity);
   }
 
   private isShapeOf(id: number, units: readonly string[]): boolean {

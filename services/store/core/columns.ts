@@ -4,14 +4,8 @@
 
 import { METRICS } from '#shared/contract/metrics';
 
-/** Numeric columns of a row: `pid`, `started`, then the metrics in table order. Null is NaN. */
-export const COLUMN_COUNT = 2 + METRICS.length;
-export const PID = 0;
-export const STARTED = 1;
-export const FIRST_METRIC = 2;
-
 const BATCH_BYTES = 4 * 8 + 3 * 4;
-const ROW_BYTES = COLUMN_COUNT * 8 + 1;
+const ROW_BYTES = 4 + METRICS.length * 8;
 
 export class Columns {
   batches = 0;
@@ -27,17 +21,18 @@ export class Columns {
   shape = new Uint32Array(0);
   /** First row of the batch; its rows end where the next batch's start. */
   rowStart = new Uint32Array(0);
-  /** Codes: indexes into `STATES`. */
-  state = new Uint8Array(0);
-  values: Float64Array[] = Array.from({ length: COLUMN_COUNT }, () => new Float64Array(0));
+  /** Ids of the catalog: state, pid and start time. */
+  incarnation = new Uint32Array(0);
+  /** By metric, in table order. Null is NaN. */
+  metrics: Float64Array[] = METRICS.map(() => new Float64Array(0));
 
   get bytes(): number {
-    return this.seq.length * BATCH_BYTES + this.state.length * ROW_BYTES;
+    return this.seq.length * BATCH_BYTES + this.incarnation.length * ROW_BYTES;
   }
 
   /** Bytes that `bytes` would be after {@link Columns.reserve}. */
   bytesAfter(batches: number, rows: number): number {
-    return capacityFor(this.seq.length, batches) * BATCH_BYTES + capacityFor(this.state.length, rows) * ROW_BYTES;
+    return capacityFor(this.seq.length, batches) * BATCH_BYTES + capacityFor(this.incarnation.length, rows) * ROW_BYTES;
   }
 
   static bytesFor(batches: number, rows: number): number {
@@ -56,10 +51,10 @@ export class Columns {
       this.shape = grown(this.shape, batchCapacity);
       this.rowStart = grown(this.rowStart, batchCapacity);
     }
-    const rowCapacity = capacityFor(this.state.length, rows);
-    if (rowCapacity !== this.state.length) {
-      this.state = grown(this.state, rowCapacity);
-      this.values = this.values.map((column) => grown(column, rowCapacity));
+    const rowCapacity = capacityFor(this.incarnation.length, rows);
+    if (rowCapacity !== this.incarnation.length) {
+      this.incarnation = grown(this.incarnation, rowCapacity);
+      this.metrics = this.metrics.map((column) => grown(column, rowCapacity));
     }
   }
 
@@ -81,8 +76,9 @@ function capacityFor(present: number, wanted: number): number {
   return wanted <= present ? present : Math.max(wanted, 32, Math.ceil(present * 1.5));
 }
 
-function grown<T extends Float64Array | Uint32Array | Uint8Array>(array: T, capacity: number): T {
+/** A copy with room for `capacity` elements; those beyond it are cut off. */
+export function grown<T extends Float64Array | Uint32Array | Uint8Array>(array: T, capacity: number): T {
   const larger = new (array.constructor as new (length: number) => T)(capacity);
-  larger.set(array);
+  larger.set(capacity < array.length ? array.subarray(0, capacity) : array);
   return larger;
 }

@@ -4,10 +4,10 @@
 
 import { crc32 } from 'node:zlib';
 import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionReason } from '#shared/contract/eviction';
-import { STATES } from '#shared/contract/metrics';
+import { STATES, type State } from '#shared/contract/metrics';
 import { formatRow, rowPrefix } from '#shared/contract/row';
 import type { Catalog } from './catalog.ts';
-import { type Columns, FIRST_METRIC, PID, STARTED } from './columns.ts';
+import type { Columns } from './columns.ts';
 import type { Window } from './window.ts';
 
 export interface EvictionPlan {
@@ -92,6 +92,7 @@ class RowLines {
   /** Lines of a batch, in its order, each with its line break; those of removed series are left out. */
   *of(batch: number): Generator<string> {
     const { columns } = this;
+    const { incarnations } = this.catalog;
     const seq = columns.seq[batch] as number;
     const timestamp = new Date(columns.ts[batch] as number).toISOString();
     const series = this.catalog.shape(columns.shape[batch] as number);
@@ -99,11 +100,11 @@ class RowLines {
     for (let i = 0; i < series.length; i++) {
       if (this.catalog.isRemoved(series[i] as number)) continue;
       const row = start + i;
-      const metrics = columns.values.length - FIRST_METRIC;
-      for (let metric = 0; metric < metrics; metric++) this.values[metric] = columns.values[FIRST_METRIC + metric]?.[row] as number;
-      const pid = columns.values[PID]?.[row] as number;
-      const started = columns.values[STARTED]?.[row] as number;
-      const state = STATES[columns.state[row] as number] as (typeof STATES)[number];
+      for (let metric = 0; metric < columns.metrics.length; metric++) this.values[metric] = columns.metrics[metric]?.[row] as number;
+      const incarnation = columns.incarnation[row] as number;
+      const state = STATES[incarnations.state[incarnation] as number] as State;
+      const pid = incarnations.pid[incarnation] as number;
+      const started = incarnations.started[incarnation] as number;
       yield `${formatRow(this.prefixOf(series[i] as number), seq, state, pid, started, timestamp, this.values)}\n`;
     }
   }

@@ -13,9 +13,8 @@ import {
   type UnitInfo,
 } from '#shared/contract/queries';
 import { formatSample, samplePrefix } from '#shared/contract/row';
-import { type Aggregate, aggregateOf, aggregatesOf, type Block, seriesAt } from './block.ts';
-import { FIRST_METRIC, PID, STARTED } from './columns.ts';
-import type { Slice, Window } from './window.ts';
+import { type Aggregate, addValue, aggregatesOf, type Block, emptyAggregate } from './block.ts';
+import { panelsOf, type SeriesReading, type Slice, type Window } from './window.ts';
 
 /** Room for the rest of a reply beside its items. */
 const PAGE_BYTES_MAX = REPLY_BYTES_MAX - 16 * 1024;
@@ -65,13 +64,15 @@ export function units(window: Window, host: string | undefined, cursor: string |
 function unitInfo(window: Window, id: number, host: string, unit: string): UnitInfo {
   const { catalog } = window;
   const last = window.newestTs(id);
+  const incarnation = catalog.newestIncarnation[id] as number;
+  const { incarnations } = catalog;
   return {
     host,
     unit,
     unit_hash: catalog.hashOf(id),
-    state: STATES[catalog.newestState[id] as number] as State,
-    pid: orNull(catalog.newestPid[id] as number),
-    started: orNull(catalog.newestStarted[id] as number),
+    state: STATES[incarnations.state[incarnation] as number] as State,
+    pid: orNull(incarnations.pid[incarnation] as number),
+    started: orNull(incarnations.started[incarnation] as number),
     first_ts: firstTs(window, id),
     last_ts: last,
     rows: catalog.rows[id] as number,
@@ -80,13 +81,13 @@ function unitInfo(window: Window, id: number, host: string, unit: string): UnitI
 
 /** Least `ts` of the series: the first piece that has it decides, unless a later one reaches further back. */
 function firstTs(window: Window, id: number): number {
-  const sources = [...window.catalog.hostOf(id).sources.values()];
+  const reading = window.reading(id);
   let least = Number.POSITIVE_INFINITY;
   for (const piece of window.pieces()) {
-    const times = window.timesOf(piece, sources);
+    const times = window.timesOf(piece, reading.sources);
     if (times === null || times.minTs >= least) continue;
-    const slice = window.sliceOf(piece, id);
-    if (slice !== null) for (let i = 0; i < slice.count; i++) least = Math.min(least, slice.ts[i] as number);
+    const slice = window.sliceOf(piece, reading);
+    if (slice !== null) for (let i = 0; i < slice.count; i++) least = Math.min(least, slice.columns.ts[i] as number);
   }
   return least;
 }
@@ -187,7 +188,7 @@ function seriesPoints(window: Window, id: number, fromMs: number, toMs: number, 
   const buckets = new Map<number, Accumulator>();
   forEachSlice(window, id, fromMs, toMs, (slice) => {
     for (let i = 0; i < slice.count; i++) {
-      const ts = slice.ts[i] as number;
+      const ts = slice.columns.ts[i] as number;
       if (ts < fromMs || ts > toMs) continue;
       const bucket = Math.floor((ts - fromMs) / width);
       let accumulator = buckets.get(bucket);
@@ -217,19 +218,13 @@ export function summary(window: Window, host: string, unit: string, sinceMs: num
   if (id === undefined) return null;
   const fromMs = Math.max(window.newestTs(id) - retentionMs, sinceMs ?? Number.NEGATIVE_INFINITY);
   const accumulator = new Accumulator();
-  const sources = [...window.catalog.hostOf(id).sources.values()];
+  const reading = window.reading(id);
   // Newest first: the last values are found early, and older pieces need not be read for them.
   for (const piece of window.pieces().reverse()) {
-    const times = window.timesOf(piece, sources);
-    if (times === null || times.maxTs < fromMs) continue;
-    const aggregates = aggregatesCovering(window, piece, id, times, fromMs);
-    if (aggregates !== null && !accumulator.needsLast(aggregates, times.maxTs)) {
-      accumulator.addAggregates(aggregates);
-      continue;
-    }
-    const slice = window.sliceOf(piece, id);
-    if (slice === null) continue;
-    for (let i = 0; i < slice.count; i++) if ((slice.ts[i] as number) >= fromMs) accumulator.add(slice, i);
+    const panels = piece === null ? undefined : addAggregates(window, piece, reading, fromMs, accumulator);
+    if (panels?.length === 0) continue;
+    const slice = window.sliceOf(piece, reading, panels);
+    if (slice !== null) accumulator.addSlice(slice, fromMs);
   }
   if (accumulator.rows === 0) return null;
   const metrics = accumulator.summaries();
@@ -243,11 +238,18 @@ export function summary(window: Window, host: string, unit: string, sinceMs: num
   };
 }
 
-/** Aggregates that stand for all rows of the series in the piece; null when some of those rows do not count. */
-function aggregatesCovering(window: Window, piece: Block | null, id: number, times: { minTs: number }, fromMs: number): Aggregate[] | null {
-  if (piece === null || piece.from < window.floor || times.minTs < fromMs) return null;
-  const at = seriesAt(piece, id);
-  return at === -1 ? null : aggregatesOf(piece, at);
+/** Adds the aggregates that stand for rows that all count. @returns the panels whose rows have to be read */
+function addAggregates(window: Window, block: Block, reading: SeriesReading, fromMs: number, accumulator: Accumulator): number[] {
+  return panelsOf(block, reading.sources).filter((panel) => {
+    const place = reading.placeIn(block.panels.shape[panel] as number);
+    const maxTs = block.panels.maxTs[panel] as number;
+    if (place === -1 || maxTs < fromMs) return false;
+    if (block.from < window.floor || (block.panels.minTs[panel] as number) < fromMs) return true;
+    const aggregates = aggregatesOf(block, panel, place);
+    if (aggregates === null || accumulator.needsLast(aggregates, maxTs)) return true;
+    accumulator.addAggregates(aggregates);
+    return false;
+  });
 }
 
 /** Times the window holds of the matching series: one span from its oldest to its newest sample, within the request. */
@@ -271,27 +273,49 @@ export function coverage(window: Window, host: string | undefined, unit: string 
 /** Sums, extremes and last values of every metric. */
 class Accumulator {
   rows = 0;
-  private readonly aggregates: Aggregate[] = METRICS.map(() => ({ count: 0, sum: 0, min: 0, max: 0 }));
+  private readonly aggregates: Aggregate[] = METRICS.map(emptyAggregate);
   private readonly last: number[] = METRICS.map(() => Number.NaN);
   private readonly lastTs: number[] = METRICS.map(() => Number.NEGATIVE_INFINITY);
   private readonly lastSeq: number[] = METRICS.map(() => Number.NEGATIVE_INFINITY);
-  private readonly one = new Float64Array(1);
 
   add(slice: Slice, row: number): void {
     this.rows++;
-    const ts = slice.ts[row] as number;
-    const seq = slice.seq[row] as number;
+    const ts = slice.columns.ts[row] as number;
     for (let metric = 0; metric < METRICS.length; metric++) {
-      const value = slice.columns.values[FIRST_METRIC + metric]?.[row] as number;
+      const value = slice.columns.metrics[metric]?.[row] as number;
       if (Number.isNaN(value)) continue;
-      this.one[0] = value;
-      this.aggregates[metric] = aggregateOf(this.one, 1, this.aggregates[metric]);
-      const lastTs = this.lastTs[metric] as number;
-      if (ts < lastTs || (ts === lastTs && seq < (this.lastSeq[metric] as number))) continue;
-      this.last[metric] = value;
-      this.lastTs[metric] = ts;
-      this.lastSeq[metric] = seq;
+      addValue(this.aggregates[metric] as Aggregate, value);
+      if (ts >= (this.lastTs[metric] as number)) this.keepLast(metric, value, ts, slice.columns.seq[row] as number);
     }
+  }
+
+  /** The rows of a slice that are not older than `fromMs`. */
+  addSlice({ count, columns }: Slice, fromMs: number): void {
+    const { ts, seq } = columns;
+    let maxTs = Number.NEGATIVE_INFINITY;
+    for (let row = 0; row < count; row++) {
+      if ((ts[row] as number) >= fromMs) this.rows++;
+      if ((ts[row] as number) > maxTs) maxTs = ts[row] as number;
+    }
+    for (let metric = 0; metric < METRICS.length; metric++) {
+      const values = columns.metrics[metric] as Float64Array;
+      const aggregate = this.aggregates[metric] as Aggregate;
+      for (let row = 0; row < count; row++) if ((ts[row] as number) >= fromMs) addValue(aggregate, values[row] as number);
+      if (maxTs < (this.lastTs[metric] as number)) continue;
+      for (let row = 0; row < count; row++) {
+        const value = values[row] as number;
+        const at = ts[row] as number;
+        if (!Number.isNaN(value) && at >= fromMs && at >= (this.lastTs[metric] as number))
+          this.keepLast(metric, value, at, seq[row] as number);
+      }
+    }
+  }
+
+  private keepLast(metric: number, value: number, ts: number, seq: number): void {
+    if (ts === this.lastTs[metric] && seq < (this.lastSeq[metric] as number)) return;
+    this.last[metric] = value;
+    this.lastTs[metric] = ts;
+    this.lastSeq[metric] = seq;
   }
 
   /** True when the last value of a metric may lie among these rows. */
@@ -366,8 +390,9 @@ function piecesBetween(window: Window, sources: readonly number[], fromTs: numbe
 }
 
 function forEachSlice(window: Window, id: number, fromMs: number, toMs: number, visit: (slice: Slice) => void): void {
-  for (const { piece } of piecesBetween(window, [...window.catalog.hostOf(id).sources.values()], fromMs, toMs)) {
-    const slice = window.sliceOf(piece, id);
+  const reading = window.reading(id);
+  for (const { piece } of piecesBetween(window, reading.sources, fromMs, toMs)) {
+    const slice = window.sliceOf(piece, reading);
     if (slice !== null) visit(slice);
   }
 }
@@ -437,17 +462,19 @@ function texts(window: Window, candidates: readonly Candidate[]): string[] {
     else ofSeries.push(i);
   });
   const result = new Array<string>(candidates.length);
-  const prefixes = new Map<number, string>();
+  const known = new Map<number, { prefix: string; reading: SeriesReading }>();
   for (const [piece, ofPiece] of groups) {
     for (const [series, indexes] of ofPiece) {
-      const slice = window.sliceOf(piece, series);
-      if (slice === null) continue;
-      let prefix = prefixes.get(series);
-      if (prefix === undefined) {
-        prefix = samplePrefix(window.catalog.hostOf(series).name, window.catalog.unitOf(series));
-        prefixes.set(series, prefix);
+      let one = known.get(series);
+      if (one === undefined) {
+        const prefix = samplePrefix(window.catalog.hostOf(series).name, window.catalog.unitOf(series));
+        one = { prefix, reading: window.reading(series) };
+        known.set(series, one);
       }
-      for (const i of indexes) result[i] = sampleText(prefix, slice, rowAt(slice, (candidates[i] as Candidate).seq));
+      const { prefix, reading } = one;
+      const slice = window.sliceOf(piece, reading);
+      if (slice === null) continue;
+      for (const i of indexes) result[i] = sampleText(window, prefix, slice, rowAt(slice, (candidates[i] as Candidate).seq));
     }
   }
   return result;
@@ -459,23 +486,23 @@ function rowAt(slice: Slice, seq: number): number {
   let high = slice.count - 1;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((slice.seq[middle] as number) < seq) low = middle + 1;
+    if ((slice.columns.seq[middle] as number) < seq) low = middle + 1;
     else high = middle;
   }
   return low;
 }
 
-function sampleText(prefix: string, slice: Slice, row: number): string {
-  const { state, values } = slice.columns;
-  const metrics = METRICS.map((_, metric) => values[FIRST_METRIC + metric]?.[row] as number);
+function sampleText(window: Window, prefix: string, slice: Slice, row: number): string {
+  const { incarnations } = window.catalog;
+  const incarnation = slice.columns.incarnation[row] as number;
   return formatSample(
     prefix,
-    slice.ts[row] as number,
-    slice.seq[row] as number,
-    STATES[state[row] as number] as State,
-    values[PID]?.[row] as number,
-    values[STARTED]?.[row] as number,
-    metrics,
+    slice.columns.ts[row] as number,
+    slice.columns.seq[row] as number,
+    STATES[incarnations.state[incarnation] as number] as State,
+    incarnations.pid[incarnation] as number,
+    incarnations.started[incarnation] as number,
+    slice.columns.metrics.map((column) => column[row] as number),
   );
 }
 

@@ -16,14 +16,15 @@ import {
   type Block,
   decodeBatches,
   decodeBlock,
-  decodeSeries,
+  decodeSeriesRows,
+  emptyBatches,
   encodeBlock,
+  incarnationsOf,
+  panelsOfSource,
   SeriesColumns,
-  seriesAt,
-  sourceAt,
 } from './block.ts';
 import { Catalog } from './catalog.ts';
-import { COLUMN_COUNT, Columns, FIRST_METRIC, PID, STARTED } from './columns.ts';
+import { Columns } from './columns.ts';
 import { IntervalSet } from './interval-set.ts';
 
 export interface WindowOptions {
@@ -43,23 +44,32 @@ export interface WindowBytes {
   pull: number;
 }
 
-/** Rows of one series in one block or in the head, in log order. Arrays are valid until the next one is read. */
+/** Rows of one series in one block or in the head, in log order. Columns are valid until the next one is read. */
 export interface Slice {
   readonly count: number;
-  readonly seq: Float64Array;
-  readonly ts: Float64Array;
   readonly columns: SeriesColumns;
 }
 
+/** What is needed to read a series from one piece after the other. Valid until the window is changed. */
+export interface SeriesReading {
+  readonly series: number;
+  /** Of its host. */
+  readonly sources: readonly number[];
+  /** Its place in a shape; -1 when it is not there. */
+  readonly placeIn: (shape: number) => number;
+}
+
 export const HEAD_AGE_MS_MAX = 60_000;
-/** The head takes a twentieth of the budget, and as much again is kept for rewriting; of a large budget no more than makes good blocks. */
-const HEAD_SHARE = 20;
+/** The head takes a twelfth of the budget, and as much again is kept for rewriting; of a large budget no more than makes good blocks. */
+const HEAD_SHARE = 12;
 const HEAD_BYTES_MIN = 8 * 1024;
-const HEAD_BYTES_MAX = 512 * 1024;
+const HEAD_BYTES_MAX = 1024 * 1024;
 /** Blocks of like traffic are of like size; one may be somewhat larger than the one before. */
 const SEAL_MARGIN = 1.25;
 /** Repeated messages beyond this many ranges are a flood: the window moves on instead of remembering them. */
 const DUPLICATE_RANGES_MAX = 4_096;
+/** Beside one for each series; looking for those that are not in use is not worth it for fewer. */
+const INCARNATIONS_SPARE = 64;
 
 export class Window {
   readonly catalog = new Catalog();
@@ -84,6 +94,7 @@ export class Window {
   /** What the next block is expected to take, judged by the last one sealed. */
   private sealBytes: number;
   private readonly slice = new SeriesColumns();
+  private dropsToSweep = 1;
 
   constructor(options: WindowOptions) {
     this.budgetBytes = options.budgetBytes;
@@ -285,11 +296,9 @@ export class Window {
         maxTs = Math.max(maxTs, this.head.ts[i] as number);
       }
     } else {
-      for (const source of sources) {
-        const at = sourceAt(piece, source);
-        if (at === -1) continue;
-        minTs = Math.min(minTs, piece.sourceMinTs[at] as number);
-        maxTs = Math.max(maxTs, piece.sourceMaxTs[at] as number);
+      for (const panel of panelsOf(piece, sources)) {
+        minTs = Math.min(minTs, piece.panels.minTs[panel] as number);
+        maxTs = Math.max(maxTs, piece.panels.maxTs[panel] as number);
       }
     }
     return minTs === Number.POSITIVE_INFINITY ? null : { minTs, maxTs };
@@ -297,13 +306,7 @@ export class Window {
 
   /** Batches of some sources in a piece, in log order, from the floor on. */
   batchesOf(piece: Block | null, sources: Iterable<number>): BatchList {
-    const list =
-      piece === null
-        ? this.headBatches(new Set(sources))
-        : decodeBatches(
-            piece,
-            [...sources].map((source) => sourceAt(piece, source)).filter((at) => at !== -1),
-          );
+    const list = piece === null ? this.headBatches(new Set(sources)) : decodeBatches(piece, panelsOf(piece, sources));
     let from = 0;
     while (from < list.seq.length && (list.seq[from] as number) < this.floor) from++;
     return from === 0
@@ -311,49 +314,61 @@ export class Window {
       : (Object.fromEntries(Object.entries(list).map(([key, column]) => [key, column.subarray(from)])) as unknown as BatchList);
   }
 
-  /** Rows of a series in a piece, from the floor on; null when it has none. */
-  sliceOf(piece: Block | null, series: number): Slice | null {
-    const host = this.catalog.hostOf(series);
-    if (piece === null) return this.headSlice(series, new Set(host.sources.values()));
-    const at = seriesAt(piece, series);
-    if (at === -1) return null;
-    const places = [...host.sources.values()].map((source) => sourceAt(piece, source)).filter((place) => place !== -1);
-    const batches = decodeBatches(piece, places);
-    const has = this.shapesWith(series);
-    const seq: number[] = [];
-    const ts: number[] = [];
-    for (let i = 0; i < batches.seq.length; i++) {
-      if (has(batches.shape[i] as number) === -1) continue;
-      seq.push(batches.seq[i] as number);
-      ts.push(batches.ts[i] as number);
+  /** A series, ready to be read from many pieces. */
+  reading(series: number): SeriesReading {
+    const places = new Map<number, number>();
+    return {
+      series,
+      sources: [...this.catalog.hostOf(series).sources.values()],
+      placeIn: (shape) => {
+        let place = places.get(shape);
+        if (place === undefined) {
+          place = this.catalog.shape(shape).indexOf(series);
+          places.set(shape, place);
+        }
+        return place;
+      },
+    };
+  }
+
+  /** Rows of a series in a piece, from the floor on; null when it has none. @param panels those of a block to read, all by default */
+  sliceOf(piece: Block | null, reading: SeriesReading, panels?: readonly number[]): Slice | null {
+    if (piece === null) return this.headSlice(reading);
+    const wanted = (panels ?? panelsOf(piece, reading.sources)).filter(
+      (panel) => reading.placeIn(piece.panels.shape[panel] as number) !== -1,
+    );
+    let count = 0;
+    for (const panel of wanted) count += (piece.panels.batch[panel + 1] as number) - (piece.panels.batch[panel] as number);
+    if (count === 0) return null;
+    this.slice.reserve(count);
+    let offset = 0;
+    for (const panel of wanted) {
+      const place = reading.placeIn(piece.panels.shape[panel] as number);
+      offset += decodeSeriesRows(piece, panel, place, reading.series, this.slice, offset);
     }
-    const count = decodeSeries(piece, at, this.slice);
-    if (count !== seq.length) throw new Error(`block ${piece.from}: ${count} rows of a series, ${seq.length} batches with it`);
-    return this.cutBelowFloor(count, Float64Array.from(seq), Float64Array.from(ts));
+    if (wanted.length > 1) this.slice.sort(count);
+    return this.cutBelowFloor(count);
   }
 
   private appendRows(batch: Batch, series: Uint32Array): void {
     const { head, catalog } = this;
     const start = head.rows;
     const count = series.length;
-    fill(head.values[PID] as Float64Array, start, batch.pid);
-    fill(head.values[STARTED] as Float64Array, start, batch.started);
     for (let metric = 0; metric < METRIC_NAMES.length; metric++) {
       const values = batch[METRIC_NAMES[metric] as (typeof METRIC_NAMES)[number]];
-      const column = head.values[FIRST_METRIC + metric] as Float64Array;
+      const column = head.metrics[metric] as Float64Array;
       if (values === undefined) column.fill(Number.NaN, start, start + count);
-      else fill(column, start, values);
+      else for (let i = 0; i < count; i++) column[start + i] = values[i] ?? Number.NaN;
     }
     for (let i = 0; i < count; i++) {
       const id = series[i] as number;
       const state = STATES.indexOf(batch.state[i] as (typeof STATES)[number]);
-      head.state[start + i] = state;
+      const incarnation = catalog.incarnationFor(id, state, batch.pid[i] ?? Number.NaN, batch.started[i] ?? Number.NaN);
+      head.incarnation[start + i] = incarnation;
       catalog.rows[id] = (catalog.rows[id] as number) + 1;
       if (batch.ts >= (catalog.newestTs[id] as number)) {
         catalog.newestTs[id] = batch.ts;
-        catalog.newestState[id] = state;
-        catalog.newestPid[id] = (head.values[PID] as Float64Array)[start + i] as number;
-        catalog.newestStarted[id] = (head.values[STARTED] as Float64Array)[start + i] as number;
+        catalog.newestIncarnation[id] = incarnation;
         catalog.isStale[id] = 0;
       }
     }
@@ -414,14 +429,14 @@ export class Window {
 
   private firstInBlockSince(block: Block, cutoffMs: number): number {
     if (block.firstArrivalMs >= cutoffMs) return Math.max(this.floor, block.from);
-    const { seq, arrival } = decodeBatches(block, [...block.sources.keys()]);
+    const { seq, arrival } = decodeBatches(block, [...block.panels.source.keys()]);
     for (let i = 0; i < seq.length; i++) if ((arrival[i] as number) >= cutoffMs) return Math.max(this.floor, seq[i] as number);
     return block.to;
   }
 
   private removeBatches(block: Block, end: number): void {
     const { catalog } = this;
-    const list = decodeBatches(block, [...block.sources.keys()]);
+    const list = decodeBatches(block, [...block.panels.source.keys()]);
     for (let i = 0; i < list.seq.length; i++) {
       const seq = list.seq[i] as number;
       if (seq < this.floor || seq >= end) continue;
@@ -440,21 +455,35 @@ export class Window {
   private dropOldest(block: Block): void {
     this.blocks.shift();
     this.blockBytes -= block.bytes;
-    this.catalog.release(block.series, block.sources, block.shapes);
+    this.catalog.release(new Set(block.panels.source), new Set(block.panels.shape));
+    this.sweepWhenTurnedOver();
+  }
+
+  /** Frees incarnations once for every time that the window has been replaced as a whole, so that a row costs a look at most. */
+  private sweepWhenTurnedOver(): void {
+    if (--this.dropsToSweep > 0) return;
+    this.dropsToSweep = this.blocks.length + 1;
+    const { catalog } = this;
+    if (catalog.incarnations.size > catalog.seriesHeld + INCARNATIONS_SPARE) catalog.sweepIncarnations(this.incarnations());
+  }
+
+  private *incarnations(): Generator<number> {
+    yield* this.head.incarnation.subarray(0, this.head.rows);
+    for (const block of this.blocks) yield* incarnationsOf(block, this.catalog);
   }
 
   private refreshNewest(series: number): void {
     const { catalog } = this;
     catalog.newestTs[series] = Number.NEGATIVE_INFINITY;
+    const reading = this.reading(series);
     for (const piece of this.pieces()) {
-      const slice = this.sliceOf(piece, series);
+      const slice = this.sliceOf(piece, reading);
       if (slice === null) continue;
+      const { ts, incarnation } = slice.columns;
       for (let i = 0; i < slice.count; i++) {
-        if ((slice.ts[i] as number) < (catalog.newestTs[series] as number)) continue;
-        catalog.newestTs[series] = slice.ts[i] as number;
-        catalog.newestState[series] = slice.columns.state[i] as number;
-        catalog.newestPid[series] = (slice.columns.values[PID] as Float64Array)[i] as number;
-        catalog.newestStarted[series] = (slice.columns.values[STARTED] as Float64Array)[i] as number;
+        if ((ts[i] as number) < (catalog.newestTs[series] as number)) continue;
+        catalog.newestTs[series] = ts[i] as number;
+        catalog.newestIncarnation[series] = incarnation[i] as number;
       }
     }
     catalog.isStale[series] = 0;
@@ -464,67 +493,61 @@ export class Window {
     const { head } = this;
     const wanted: number[] = [];
     for (let i = 0; i < head.batches; i++) if (sources.has(head.source[i] as number)) wanted.push(i);
-    const floats = (column: Float64Array): Float64Array => Float64Array.from(wanted, (i) => column[i] as number);
-    const integers = (column: Uint32Array): Uint32Array => Uint32Array.from(wanted, (i) => column[i] as number);
-    return {
-      seq: floats(head.seq),
-      ts: floats(head.ts),
-      arrival: floats(head.arrival),
-      tick: floats(head.tick),
-      source: integers(head.source),
-      shape: integers(head.shape),
-    };
+    const list = emptyBatches(wanted.length);
+    for (let i = 0; i < wanted.length; i++) {
+      const batch = wanted[i] as number;
+      list.seq[i] = head.seq[batch] as number;
+      list.ts[i] = head.ts[batch] as number;
+      list.arrival[i] = head.arrival[batch] as number;
+      list.tick[i] = head.tick[batch] as number;
+      list.source[i] = head.source[batch] as number;
+      list.shape[i] = head.shape[batch] as number;
+    }
+    return list;
   }
 
-  private headSlice(series: number, sources: ReadonlySet<number>): Slice | null {
-    const { head } = this;
-    const indexIn = this.shapesWith(series);
-    const seq: number[] = [];
-    const ts: number[] = [];
+  private headSlice({ sources, placeIn }: SeriesReading): Slice | null {
+    const { head, slice } = this;
     const rows: number[] = [];
+    const batches: number[] = [];
     for (let i = 0; i < head.batches; i++) {
-      if (!sources.has(head.source[i] as number)) continue;
-      const index = indexIn(head.shape[i] as number);
-      if (index === -1) continue;
-      seq.push(head.seq[i] as number);
-      ts.push(head.ts[i] as number);
-      rows.push((head.rowStart[i] as number) + index);
+      if (!sources.includes(head.source[i] as number)) continue;
+      const place = placeIn(head.shape[i] as number);
+      if (place === -1) continue;
+      batches.push(i);
+      rows.push((head.rowStart[i] as number) + place);
     }
-    if (rows.length === 0) return null;
-    this.slice.reserve(rows.length);
-    for (let i = 0; i < rows.length; i++) this.slice.state[i] = head.state[rows[i] as number] as number;
-    for (let column = 0; column < COLUMN_COUNT; column++) {
-      const from = head.values[column] as Float64Array;
-      const target = this.slice.values[column] as Float64Array;
-      for (let i = 0; i < rows.length; i++) target[i] = from[rows[i] as number] as number;
+    const count = rows.length;
+    slice.reserve(count);
+    for (let i = 0; i < count; i++) {
+      slice.seq[i] = head.seq[batches[i] as number] as number;
+      slice.ts[i] = head.ts[batches[i] as number] as number;
+      slice.incarnation[i] = head.incarnation[rows[i] as number] as number;
     }
-    return this.cutBelowFloor(rows.length, Float64Array.from(seq), Float64Array.from(ts));
+    slice.metrics.forEach((target, metric) => {
+      const from = head.metrics[metric] as Float64Array;
+      for (let i = 0; i < count; i++) target[i] = from[rows[i] as number] as number;
+    });
+    return this.cutBelowFloor(count);
   }
 
-  private cutBelowFloor(count: number, seq: Float64Array, ts: Float64Array): Slice | null {
+  /** @param count rows that are in `slice` */
+  private cutBelowFloor(count: number): Slice | null {
+    const { slice } = this;
     let from = 0;
-    while (from < count && (seq[from] as number) < this.floor) from++;
+    while (from < count && (slice.seq[from] as number) < this.floor) from++;
     if (from === count) return null;
-    if (from === 0) return { count, seq, ts, columns: this.slice };
-    this.slice.state.copyWithin(0, from, count);
-    for (const column of this.slice.values) column.copyWithin(0, from, count);
-    return { count: count - from, seq: seq.subarray(from), ts: ts.subarray(from), columns: this.slice };
-  }
-
-  /** Index of the series in a shape, -1 when it has it not; remembered, because batches share their shapes. */
-  private shapesWith(series: number): (shape: number) => number {
-    const known = new Map<number, number>();
-    return (shape) => {
-      let index = known.get(shape);
-      if (index === undefined) {
-        index = this.catalog.shape(shape).indexOf(series);
-        known.set(shape, index);
-      }
-      return index;
-    };
+    if (from > 0) slice.shift(from, count);
+    return { count: count - from, columns: slice };
   }
 }
 
-function fill(column: Float64Array, start: number, values: readonly (number | null)[]): void {
-  for (let i = 0; i < values.length; i++) column[start + i] = values[i] ?? Number.NaN;
+/** The panels of a block that have batches of some sources. */
+export function panelsOf(block: Block, sources: Iterable<number>): number[] {
+  const panels: number[] = [];
+  for (const source of sources) {
+    const [first, end] = panelsOfSource(block, source);
+    for (let panel = first; panel < end; panel++) panels.push(panel);
+  }
+  return panels;
 }

@@ -1,0 +1,578 @@
+// The codec of a block's columns. Values stand series by series, in groups of up to 256, whatever series they belong to, and
+// every group can be read by itself. It gives back exactly the numbers that came in.
+//
+//   column   := kind, [null bitmap], body          kind: low 3 bits what the body is, bit 3 that some values are null
+//   body     := nothing                            every value is null
+//             | value                              every known value is the same
+//             | [shift] integers, [integers]       whole numbers (divided by 2^shift) or hundredths: the first of each series,
+//                                                  then the differences of the others from the one before
+//             | float64*                           anything else
+//   integers := base (zigzag), width, packed       offsets from the base, `width` bits each
+//                                                  width has bit 7 set when most are zero: then a bitmap says which are not,
+//                                                  and only those are packed
+//
+// Null is NaN in memory. Packing across series makes short series cheap: what a column costs is set by how its values spread,
+// not by how many series there are.
+
+const KIND_NULL = 0;
+const KIND_SAME = 1;
+const KIND_INTEGER = 2;
+const KIND_HUNDREDTHS = 3;
+const KIND_FLOAT = 4;
+const KIND_MASK = 7;
+const SOME_NULL = 8;
+
+/** Values of a column that are encoded together, at most. */
+export const GROUP = 256;
+const SPARSE = 0x80;
+const WORD = 2 ** 32;
+/** Widest spread and largest base of packed integers: all arithmetic on them is exact. */
+const SPREAD_MAX = 2 ** 52;
+const BASE_MAX = 2 ** 51;
+
+/** Bits that are set in a byte. */
+const BITS = Uint8Array.from({ length: 256 }, (_, byte) => {
+  let count = 0;
+  for (let rest = byte; rest > 0; rest >>>= 1) count += rest & 1;
+  return count;
+});
+
+/** Bytes that grow. What is written is only valid until the next {@link ByteWriter.clear}. */
+export class ByteWriter {
+  bytes: Uint8Array;
+  length = 0;
+  private view: DataView;
+
+  constructor(capacity = 4096) {
+    this.bytes = new Uint8Array(capacity);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  clear(): void {
+    this.length = 0;
+  }
+
+  /** Makes sure that `count` more bytes fit. */
+  reserve(count: number): void {
+    if (this.length + count <= this.bytes.length) return;
+    const grown = new Uint8Array(Math.max(this.bytes.length * 2, this.length + count));
+    grown.set(this.bytes.subarray(0, this.length));
+    this.bytes = grown;
+    this.view = new DataView(grown.buffer);
+  }
+
+  byte(value: number): void {
+    this.reserve(1);
+    this.bytes[this.length++] = value;
+  }
+
+  /** An integer from 0 to 2^53, 7 bits a byte. */
+  varint(value: number): void {
+    this.reserve(8);
+    let rest = value;
+    while (rest >= 0x80) {
+      this.bytes[this.length++] = (rest % 0x80) | 0x80;
+      rest = Math.floor(rest / 0x80);
+    }
+    this.bytes[this.length++] = rest;
+  }
+
+  /** An integer of either sign below 2^52 in size. */
+  zigzag(value: number): void {
+    this.varint(value < 0 ? -value * 2 - 1 : value * 2);
+  }
+
+  float(value: number): void {
+    this.reserve(8);
+    this.view.setFloat64(this.length, value, true);
+    this.length += 8;
+  }
+
+  /** A value by the shortest of: integer, hundredths, float. */
+  value(value: number): void {
+    if (isCount(value)) {
+      this.byte(KIND_INTEGER);
+      this.varint(value);
+    } else if (isHundredths(value)) {
+      this.byte(KIND_HUNDREDTHS);
+      this.varint(Math.round(value * 100));
+    } else {
+      this.byte(KIND_FLOAT);
+      this.float(value);
+    }
+  }
+}
+
+/** Reads what {@link ByteWriter} wrote. */
+export class ByteReader {
+  readonly bytes: Uint8Array;
+  offset: number;
+  private readonly view: DataView;
+
+  constructor(bytes: Uint8Array, offset = 0) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.offset = offset;
+  }
+
+  byte(): number {
+    return this.bytes[this.offset++] as number;
+  }
+
+  varint(): number {
+    let value = 0;
+    let scale = 1;
+    for (;;) {
+      const byte = this.bytes[this.offset++] as number;
+      if (byte < 0x80) return value + byte * scale;
+      value += (byte & 0x7f) * scale;
+      scale *= 0x80;
+    }
+  }
+
+  zigzag(): number {
+    const value = this.varint();
+    return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
+  }
+
+  float(): number {
+    const value = this.view.getFloat64(this.offset, true);
+    this.offset += 8;
+    return value;
+  }
+
+  value(): number {
+    switch (this.byte()) {
+      case KIND_INTEGER:
+        return this.varint();
+      case KIND_HUNDREDTHS:
+        return this.varint() / 100;
+      default:
+        return this.float();
+    }
+  }
+
+  skip(count: number): void {
+    this.offset += count;
+  }
+
+  /** Steps over a bitmap. @returns where it starts, for {@link ByteReader.bit} */
+  skipBitmap(count: number): number {
+    const start = this.offset;
+    this.offset += (count + 7) >>> 3;
+    return start;
+  }
+
+  bit(bitmap: number, index: number): number {
+    return ((this.bytes[bitmap + (index >>> 3)] as number) >>> (index & 7)) & 1;
+  }
+
+  /** Bits that are set before `index`. */
+  bitsBefore(bitmap: number, index: number): number {
+    const { bytes } = this;
+    const whole = bitmap + (index >>> 3);
+    let count = 0;
+    for (let at = bitmap; at < whole; at++) count += BITS[bytes[at] as number] as number;
+    const rest = index & 7;
+    return rest === 0 ? count : count + (BITS[(bytes[whole] as number) & ((1 << rest) - 1)] as number);
+  }
+}
+
+const scaled = new Float64Array(GROUP);
+const firsts = new Float64Array(GROUP);
+const rests = new Float64Array(GROUP);
+const offsets = new Float64Array(GROUP);
+
+/**
+ * Writes the first `count` of `values`, at most {@link GROUP}; NaN is null. Nulls in `values` are overwritten.
+ * @param starts 1 where a series begins; the first is always taken as one
+ */
+export function encodeColumn(writer: ByteWriter, values: Float64Array, starts: Uint8Array, count: number): void {
+  let known = 0;
+  let same = 0;
+  let isSame = true;
+  let isInteger = true;
+  let lowBits = 0;
+  for (let i = 0; i < count; i++) {
+    const value = values[i] as number;
+    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+    if (value !== value) continue;
+    if (known++ === 0) same = value;
+    else if (value !== same) isSame = false;
+    if (!isInteger) continue;
+    if (isCount(value)) lowBits |= value;
+    else isInteger = false;
+  }
+  if (known === 0) {
+    writer.byte(KIND_NULL);
+    return;
+  }
+  const kindAt = writer.length;
+  writer.byte(0);
+  const mark = known < count ? SOME_NULL : 0;
+  if (mark !== 0) writeKnown(writer, values, count);
+  if (isSame) {
+    writer.bytes[kindAt] = KIND_SAME | mark;
+    writer.value(same);
+    return;
+  }
+  if (mark !== 0) fillNulls(values, starts, count);
+  const kind = isInteger ? KIND_INTEGER : areHundredths(values, count) ? KIND_HUNDREDTHS : KIND_FLOAT;
+  const bodyAt = writer.length;
+  if (kind !== KIND_FLOAT) {
+    const shift = isInteger ? trailingZeros(lowBits) : 0;
+    const divisor = 2 ** shift;
+    for (let i = 0; i < count; i++) scaled[i] = isInteger ? (values[i] as number) / divisor : Math.round((values[i] as number) * 100);
+    if (isInteger) writer.byte(shift);
+    if (encodeSeries(writer, scaled, starts, count)) {
+      writer.bytes[kindAt] = kind | mark;
+      return;
+    }
+    writer.length = bodyAt;
+  }
+  writer.bytes[kindAt] = KIND_FLOAT | mark;
+  for (let i = 0; i < count; i++) writer.float(values[i] as number);
+}
+
+/** Reads a column of `count` values into the start of `out`. @param starts as given to {@link encodeColumn} */
+export function decodeColumn(reader: ByteReader, out: Float64Array, starts: Uint8Array, count: number): void {
+  const kind = reader.byte();
+  const nulls = (kind & SOME_NULL) === 0 ? -1 : reader.skipBitmap(count);
+  switch (kind & KIND_MASK) {
+    case KIND_NULL:
+      out.fill(Number.NaN, 0, count);
+      return;
+    case KIND_SAME:
+      out.fill(reader.value(), 0, count);
+      break;
+    case KIND_INTEGER: {
+      const factor = 2 ** reader.byte();
+      decodeSeries(reader, out, starts, count);
+      if (factor !== 1) for (let i = 0; i < count; i++) out[i] = (out[i] as number) * factor;
+      break;
+    }
+    case KIND_HUNDREDTHS:
+      decodeSeries(reader, out, starts, count);
+      for (let i = 0; i < count; i++) out[i] = (out[i] as number) / 100;
+      break;
+    default:
+      for (let i = 0; i < count; i++) out[i] = reader.float();
+  }
+  if (nulls !== -1) for (let i = 0; i < count; i++) if (reader.bit(nulls, i) === 0) out[i] = Number.NaN;
+}
+
+/**
+ * Writes integers of either sign, series by series.
+ * @returns false when they spread too far to be packed; what was written is then worthless
+ */
+export function encodeSeries(writer: ByteWriter, values: Float64Array, starts: Uint8Array, count: number): boolean {
+  let series = 0;
+  let others = 0;
+  let previous = 0;
+  for (let i = 0; i < count; i++) {
+    const value = values[i] as number;
+    if (i === 0 || starts[i] === 1) firsts[series++] = value;
+    else rests[others++] = value - previous;
+    previous = value;
+  }
+  return encodeIntegers(writer, firsts, series) && (others === 0 || encodeIntegers(writer, rests, others));
+}
+
+/** Reads what {@link encodeSeries} wrote into the start of `out`. */
+export function decodeSeries(reader: ByteReader, out: Float64Array, starts: Uint8Array, count: number): void {
+  let series = 0;
+  for (let i = 0; i < count; i++) if (i === 0 || starts[i] === 1) series++;
+  if (series === count) {
+    decodeIntegers(reader, out, count);
+    return;
+  }
+  decodeIntegers(reader, firsts, series);
+  decodeIntegers(reader, rests, count - series);
+  let first = 0;
+  let rest = 0;
+  let value = 0;
+  for (let i = 0; i < count; i++) {
+    value = i === 0 || starts[i] === 1 ? (firsts[first++] as number) : value + (rests[rest++] as number);
+    out[i] = value;
+  }
+}
+
+function encodeIntegers(writer: ByteWriter, values: Float64Array, count: number): boolean {
+  let least = Number.POSITIVE_INFINITY;
+  let most = Number.NEGATIVE_INFINITY;
+  let leastOther = Number.POSITIVE_INFINITY;
+  let mostOther = Number.NEGATIVE_INFINITY;
+  let others = 0;
+  for (let i = 0; i < count; i++) {
+    const value = values[i] as number;
+    if (value < least) least = value;
+    if (value > most) most = value;
+    if (value === 0) continue;
+    others++;
+    if (value < leastOther) leastOther = value;
+    if (value > mostOther) mostOther = value;
+  }
+  if (most - least > SPREAD_MAX || Math.abs(least) >= BASE_MAX) return false;
+  const width = bitWidth(most - least);
+  const otherWidth = others === 0 ? 0 : bitWidth(mostOther - leastOther);
+  if (count + others * otherWidth >= count * width) {
+    writer.zigzag(least);
+    writer.byte(width);
+    for (let i = 0; i < count; i++) offsets[i] = (values[i] as number) - least;
+    pack(writer, offsets, count, width);
+    return true;
+  }
+  writer.zigzag(leastOther);
+  writer.byte(otherWidth | SPARSE);
+  const bitmap = startBitmap(writer, count);
+  let next = 0;
+  for (let i = 0; i < count; i++) {
+    const value = values[i] as number;
+    if (value === 0) continue;
+    setBit(writer, bitmap, i);
+    offsets[next++] = value - leastOther;
+  }
+  pack(writer, offsets, others, otherWidth);
+  return true;
+}
+
+/** Part of a group: neighbours that belong to one series, from where it begins in the group. */
+export interface GroupPart {
+  /** Values of the group, and series that begin in it. */
+  readonly count: number;
+  readonly series: number;
+  /** The part's first value, how many it has, and how many series begin before it. */
+  readonly first: number;
+  readonly length: number;
+  readonly seriesBefore: number;
+}
+
+/** Reads a part of a column into `out` from `at` on, and steps over the rest. */
+export function decodeColumnPart(reader: ByteReader, part: GroupPart, out: Float64Array, at: number): void {
+  const { count, first, length } = part;
+  const kind = reader.byte();
+  const nulls = (kind & SOME_NULL) === 0 ? -1 : reader.skipBitmap(count);
+  switch (kind & KIND_MASK) {
+    case KIND_NULL:
+      out.fill(Number.NaN, at, at + length);
+      return;
+    case KIND_SAME:
+      out.fill(reader.value(), at, at + length);
+      break;
+    case KIND_INTEGER: {
+      const factor = 2 ** reader.byte();
+      decodeSeriesPart(reader, part, out, at);
+      if (factor !== 1) for (let i = at; i < at + length; i++) out[i] = (out[i] as number) * factor;
+      break;
+    }
+    case KIND_HUNDREDTHS:
+      decodeSeriesPart(reader, part, out, at);
+      for (let i = at; i < at + length; i++) out[i] = (out[i] as number) / 100;
+      break;
+    default: {
+      const end = reader.offset + count * 8;
+      reader.offset += first * 8;
+      for (let i = at; i < at + length; i++) out[i] = reader.float();
+      reader.offset = end;
+    }
+  }
+  if (nulls !== -1) for (let i = 0; i < length; i++) if (reader.bit(nulls, first + i) === 0) out[at + i] = Number.NaN;
+}
+
+/** Reads a part of what {@link encodeSeries} wrote into `out` from `at` on, and steps over the rest. */
+export function decodeSeriesPart(reader: ByteReader, part: GroupPart, out: Float64Array, at: number): void {
+  const { count, series, first, length, seriesBefore } = part;
+  decodeIntegersPart(reader, series, seriesBefore, 1, out, at);
+  if (series === count) return;
+  decodeIntegersPart(reader, count - series, first - seriesBefore, length - 1, out, at + 1);
+  for (let i = at + 1; i < at + length; i++) out[i] = (out[i] as number) + (out[i - 1] as number);
+}
+
+function decodeIntegersPart(reader: ByteReader, count: number, first: number, length: number, out: Float64Array, at: number): void {
+  const base = reader.zigzag();
+  const width = reader.byte();
+  if ((width & SPARSE) === 0) {
+    unpackPart(reader, count, width, first, length, base, out, at);
+    return;
+  }
+  const bitmap = reader.skipBitmap(count);
+  const before = reader.bitsBefore(bitmap, first);
+  const within = reader.bitsBefore(bitmap, first + length) - before;
+  unpackPart(reader, reader.bitsBefore(bitmap, count), width & ~SPARSE, before, within, base, offsets, 0);
+  for (let i = 0, next = 0; i < length; i++) out[at + i] = reader.bit(bitmap, first + i) === 1 ? (offsets[next++] as number) : 0;
+}
+
+/** Unpacks some of `count` integers, and steps over all of them. */
+function unpackPart(
+  reader: ByteReader,
+  count: number,
+  width: number,
+  first: number,
+  length: number,
+  base: number,
+  out: Float64Array,
+  at: number,
+): void {
+  const low = Math.min(width, 32);
+  unpackWords(reader, out, at, length, low, base, 1, reader.offset * 8 + first * low);
+  reader.offset += (count * low + 7) >>> 3;
+  if (width <= 32) return;
+  const high = width - 32;
+  unpackWords(reader, out, at, length, high, 0, WORD, reader.offset * 8 + first * high);
+  reader.offset += (count * high + 7) >>> 3;
+}
+
+function decodeIntegers(reader: ByteReader, out: Float64Array, count: number): void {
+  const base = reader.zigzag();
+  const width = reader.byte();
+  if ((width & SPARSE) === 0) {
+    unpackPart(reader, count, width, 0, count, base, out, 0);
+    return;
+  }
+  const bitmap = reader.skipBitmap(count);
+  const others = reader.bitsBefore(bitmap, count);
+  unpackPart(reader, others, width & ~SPARSE, 0, others, base, offsets, 0);
+  for (let i = 0, next = 0; i < count; i++) out[i] = reader.bit(bitmap, i) === 1 ? (offsets[next++] as number) : 0;
+}
+
+/** Packs integers of `width` bits, the first in the lowest bits; of wide ones, the low 32 bits of all, then the rest. */
+function pack(writer: ByteWriter, values: Float64Array, count: number, width: number): void {
+  if (width <= 32) {
+    packWords(writer, values, count, width, 1);
+    return;
+  }
+  packWords(writer, values, count, 32, 1);
+  packWords(writer, values, count, width - 32, WORD);
+}
+
+function packWords(writer: ByteWriter, values: Float64Array, count: number, width: number, divisor: number): void {
+  if (width === 0) return;
+  writer.reserve((count * width + 7) >>> 3);
+  const { bytes } = writer;
+  let offset = writer.length;
+  let bits = 0;
+  let held = 0;
+  // Two steps for wide values: shifts work on 32 bits, and up to 7 bits are held over.
+  const low = width > 24 ? 16 : width;
+  const high = width - low;
+  for (let i = 0; i < count; i++) {
+    const value = (divisor === 1 ? (values[i] as number) : Math.floor((values[i] as number) / divisor)) >>> 0;
+    held |= (high === 0 ? value : value & 0xffff) << bits;
+    bits += low;
+    while (bits >= 8) {
+      bytes[offset++] = held;
+      held >>>= 8;
+      bits -= 8;
+    }
+    if (high === 0) continue;
+    held |= (value >>> 16) << bits;
+    bits += high;
+    while (bits >= 8) {
+      bytes[offset++] = held;
+      held >>>= 8;
+      bits -= 8;
+    }
+  }
+  if (bits > 0) bytes[offset++] = held;
+  writer.length = offset;
+}
+
+/**
+ * Unpacks `count` integers of `width` bits from a bit on into `out`.
+ * @param factor 1: each plus `base` is put into `out`; above: each times it is added to what is there
+ */
+function unpackWords(
+  reader: ByteReader,
+  out: Float64Array,
+  at: number,
+  count: number,
+  width: number,
+  base: number,
+  factor: number,
+  fromBit: number,
+): void {
+  if (width === 0) {
+    out.fill(base, at, at + count);
+    return;
+  }
+  if (count === 0) return;
+  const { bytes } = reader;
+  let offset = Math.floor(fromBit / 8);
+  const skipped = fromBit % 8;
+  let bits = 8 - skipped;
+  let held = (bytes[offset++] as number) >>> skipped;
+  const low = width > 24 ? 16 : width;
+  const high = width - low;
+  const lowMask = (1 << low) - 1;
+  const highMask = high === 0 ? 0 : (1 << high) - 1;
+  for (let i = at; i < at + count; i++) {
+    while (bits < low) {
+      held |= (bytes[offset++] as number) << bits;
+      bits += 8;
+    }
+    let value = held & lowMask;
+    held >>>= low;
+    bits -= low;
+    if (high > 0) {
+      while (bits < high) {
+        held |= (bytes[offset++] as number) << bits;
+        bits += 8;
+      }
+      value += (held & highMask) * 0x10000;
+      held >>>= high;
+      bits -= high;
+    }
+    out[i] = factor === 1 ? base + value : (out[i] as number) + value * factor;
+  }
+}
+
+function startBitmap(writer: ByteWriter, count: number): number {
+  const size = (count + 7) >>> 3;
+  writer.reserve(size);
+  const start = writer.length;
+  writer.bytes.fill(0, start, start + size);
+  writer.length += size;
+  return start;
+}
+
+function setBit(writer: ByteWriter, bitmap: number, index: number): void {
+  const at = bitmap + (index >>> 3);
+  writer.bytes[at] = (writer.bytes[at] as number) | (1 << (index & 7));
+}
+
+function writeKnown(writer: ByteWriter, values: Float64Array, count: number): void {
+  const bitmap = startBitmap(writer, count);
+  for (let i = 0; i < count; i++) if (!Number.isNaN(values[i] as number)) setBit(writer, bitmap, i);
+}
+
+/** Puts a neighbour of the same series in the place of each null, which costs nothing; 0 where the series has none. */
+function fillNulls(values: Float64Array, starts: Uint8Array, count: number): void {
+  for (let i = 1; i < count; i++) if (starts[i] !== 1 && Number.isNaN(values[i] as number)) values[i] = values[i - 1] as number;
+  for (let i = count - 2; i >= 0; i--) if (starts[i + 1] !== 1 && Number.isNaN(values[i] as number)) values[i] = values[i + 1] as number;
+  for (let i = 0; i < count; i++) if (Number.isNaN(values[i] as number)) values[i] = 0;
+}
+
+/** A whole number from 0 to 2^53 - 1. */
+function isCount(value: number): boolean {
+  return value >= 0 && value <= Number.MAX_SAFE_INTEGER && Math.floor(value) === value;
+}
+
+function isHundredths(value: number): boolean {
+  const hundredths = Math.round(value * 100);
+  return isCount(hundredths) && hundredths / 100 === value;
+}
+
+function areHundredths(values: Float64Array, count: number): boolean {
+  for (let i = 0; i < count; i++) if (!isHundredths(values[i] as number)) return false;
+  return true;
+}
+
+/** Of the low 32 bits; 31 when all of them are zero. */
+function trailingZeros(lowBits: number): number {
+  return lowBits === 0 ? 31 : 31 - Math.clz32(lowBits & -lowBits);
+}
+
+/** Bits for an integer from 0 to 2^53 - 1. */
+function bitWidth(value: number): number {
+  return value >= WORD ? 32 + bitWidth(Math.floor(value / WORD)) : 32 - Math.clz32(value);
+}
