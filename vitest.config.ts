@@ -10,8 +10,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // One test compares what the window reports with what the process really holds.
     execArgv: ['--expose-gc'],
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    // Longer than the waits inside a test: on a busy machine what fails is then a condition, which says what was not so.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // Tests start real servers and processes on two cores: more files at once only make each other slow.
     maxWorkers: 2,
   },

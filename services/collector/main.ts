@@ -34,13 +34,21 @@ export interface CollectorOptions {
   readonly stopping: AbortSignal;
   /** For tests: a disk that fails on demand. */
   readonly disk?: Disk;
+  /** For tests: how long a stop waits for NATS to take what is left, ms. */
+  readonly flushMsMax?: number;
 }
 
 /**
  * Starts the ticks at once, and resolves when NATS is connected and the collector answers queries.
  * @throws {SetupError} if the units cannot be read on this system
  */
-export async function startCollector({ config, logger, stopping, disk }: CollectorOptions): Promise<RunningService> {
+export async function startCollector({
+  config,
+  logger,
+  stopping,
+  disk,
+  flushMsMax = FLUSH_MS_MAX,
+}: CollectorOptions): Promise<RunningService> {
   const targets = unitTargets(config.units);
   const units = targets.map((target) => target.unit);
   const sampler = createSampler(config.sampler, targets);
@@ -63,7 +71,7 @@ export async function startCollector({ config, logger, stopping, disk }: Collect
   const ending = new AbortController();
   const connecting = connectWithStream(config, logger, AbortSignal.any([stopping, ending.signal]));
   const finished = new Promise<void>((complete, error) => {
-    collect({ ...parts, links: from(connecting), stopping: ending.signal, flushMsMax: FLUSH_MS_MAX }).subscribe({ complete, error });
+    collect({ ...parts, links: from(connecting), stopping: ending.signal, flushMsMax }).subscribe({ complete, error });
   });
   finished.catch(() => undefined); // whoever waits for it is told; until somebody does, it is not an unhandled rejection
   let link: NatsLink | null = null;

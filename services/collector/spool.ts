@@ -54,8 +54,8 @@ export class Spool {
   #rescanMs = 0;
   #deletedBelow = 0;
   #isLoading = false;
-  /** Whether the budget has deleted segments that have not been accounted for yet. */
-  #hasDeleted = false;
+  /** Position of the newest record that was deleted to make room; -1 before the first. */
+  #deletedTo = -1;
   #quarantined = 0;
 
   constructor(options: SpoolOptions) {
@@ -108,10 +108,14 @@ export class Spool {
       const isDone = await this.#attempt(async () => {
         const end = outbox.spool.end;
         const records = await this.#read(log, outbox.spool.read, outbox.loadBytes);
+        const below = records[0]?.seq ?? end;
+        // Writing goes on meanwhile. What it is deleting to make room is told when it is done, and a rescan comes after that.
+        if (below > outbox.spool.read) await log.rescan();
+        this.#discardBelow(below);
         if (!outbox.loaded(records, performance.now())) return;
         const last = records.at(-1);
         // Normally nothing is left below; records that could not be read are, and are lost.
-        this.#noteLost(outbox.spool.discardBelow(last === undefined ? end : last.seq + last.rows, 'spool_lost'));
+        if (last !== undefined) this.#discardBelow(last.seq + last.rows);
       });
       if (!isDone) this.#loadRetryMs = performance.now() + RETRY_MS;
     } finally {
@@ -221,27 +225,25 @@ export class Spool {
 
   /** Segments that went to make room, or that somebody else has deleted: what was still to be sent of them is lost. */
   #accountForDeleted(log: SegmentLog): void {
-    const { outbox, logger } = this.#options;
-    const oldest = this.#segmentsOf(log)[0];
-    const below = oldest?.first ?? outbox.spool.end;
-    if (this.#hasDeleted) {
-      const rows = outbox.spool.discardBelow(below, 'spool_full');
-      const total = () => outbox.droppedRows.spool_full;
-      if (rows > 0)
-        this.#throttled('full', () =>
-          logger.warn({ dropped_rows_total: total(), spool_bytes: this.diskBytes }, 'the spool is full, its oldest batches are dropped'),
-        );
-    } else this.#noteLost(outbox.spool.discardBelow(below, 'spool_lost'));
-    this.#hasDeleted = false;
+    this.#discardBelow(this.#segmentsOf(log)[0]?.first ?? this.#options.outbox.spool.end);
   }
 
-  #noteLost(rows: number): void {
+  /** What is still to be read below a position is not there any more. */
+  #discardBelow(seq: number): void {
+    const { outbox, logger } = this.#options;
+    const reason = outbox.spool.read <= this.#deletedTo ? 'spool_full' : 'spool_lost';
+    const rows = outbox.spool.discardBelow(seq, reason);
     if (rows === 0) return;
-    this.#throttled('lost', () =>
-      this.#options.logger.error(
-        { dropped_rows: rows, directory: this.directory },
-        'batches that were in the spool are not there any more: somebody deleted them, or they cannot be read',
-      ),
+    this.#throttled(reason, () =>
+      reason === 'spool_full'
+        ? logger.warn(
+            { dropped_rows_total: outbox.droppedRows.spool_full, spool_bytes: this.diskBytes },
+            'the spool is full, its oldest batches are dropped',
+          )
+        : logger.error(
+            { dropped_rows: rows, directory: this.directory },
+            'batches that were in the spool are not there any more: somebody deleted them, or they cannot be read',
+          ),
     );
   }
 
@@ -281,7 +283,7 @@ export class Spool {
     const { logger } = this.#options;
     switch (event.event) {
       case 'segment_deleted':
-        this.#hasDeleted = true;
+        if (event.segment.log === this.#logId) this.#deletedTo = Math.max(this.#deletedTo, event.segment.last);
         break;
       case 'quarantined':
         this.#quarantined++;

@@ -40,6 +40,8 @@ const PULL_MESSAGES_MAX = 256;
 const PULL_BYTES_MAX = 8 * 1024 * 1024;
 /** Purging, looking at the stream and at the directory: seldom, because none of it is needed for correctness. */
 const UPKEEP_INTERVAL_MS = 3_000;
+/** A stream that is deleted is gone for good after this time. */
+const DELETION_MS = 1_000;
 const DISK_FULL_RETRY_MS_MIN = 250;
 const DISK_FULL_RETRY_MS_MAX = 5_000;
 const LOG_INTERVAL_MS = 60_000;
@@ -316,6 +318,7 @@ export class SpillShard {
     if (Date.now() - this.upkeepMs < UPKEEP_INTERVAL_MS) return;
     this.upkeepMs = Date.now();
     await this.rescan();
+    if (!this.parts.link.isConnected()) return; // a question would be lost, and its timeout waited for when NATS is back
     try {
       await this.observeStream();
     } catch (error) {
@@ -358,6 +361,8 @@ export class SpillShard {
   private async readAnew(why: string): Promise<void> {
     const { link, config, logger } = this.parts;
     logger.error({ stream: this.stream, handled: this.handled }, `${why}: reading from its beginning`);
+    // Seen with 2.9.10: a stream that is made while its deletion is still under way may never deliver anything.
+    await pause(DELETION_MS, this.parts.stopping);
     const made = () => ensureShard(link.jsm, link.subjects, config.nats, config.shard);
     const { evicted } = await retryUnanswered(made, logger, this.parts.stopping);
     this.streamCreated = evicted.created;

@@ -150,8 +150,14 @@ export class EvictedLog {
    * with something else.
    */
   async oldestFrom(): Promise<number | null> {
-    const { state } = await this.link.jsm.streams.info(this.stream);
-    return state.messages === 0 ? null : ((await this.eventAt(state.first_seq))?.head.from ?? null);
+    let looked = 0;
+    for (;;) {
+      const { state } = await this.link.jsm.streams.info(this.stream);
+      if (state.messages === 0 || state.first_seq === looked) return null;
+      const oldest = await this.eventAt(state.first_seq);
+      if (oldest !== null) return oldest.head.from;
+      looked = state.first_seq; // Purged between the two calls, or no event: only if it is still the first is it the latter.
+    }
   }
 
   /** Removes everything but the last message. */

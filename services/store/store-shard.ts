@@ -33,6 +33,8 @@ const LOG_EASED_SHARE = 0.7;
 /** Events of another store stop for this long before we take over. */
 const TAKEOVER_MS = 5_000;
 const BLOCKED_RETRY_MS = 500;
+/** How soon a connection that is back is noticed. */
+const RECONNECTED_MS = 100;
 const DELETION_MS = 1_000;
 /** What the server counts beside the payload. */
 const MESSAGE_HEAD_BYTES = 512;
@@ -140,7 +142,8 @@ export class StoreShard {
     } else {
       await this.take(await this.pull());
     }
-    if (Date.now() - this.upkeepMs < UPKEEP_INTERVAL_MS) return;
+    // Without a connection a question is lost, and reading would have to wait for its timeout when NATS is back.
+    if (Date.now() - this.upkeepMs < UPKEEP_INTERVAL_MS || !this.link.isConnected()) return;
     this.upkeepMs = Date.now();
     await this.upkeep().catch((error: unknown) => {
       if (!isUnanswered(error) && this.link.isConnected()) throw error;
@@ -304,6 +307,10 @@ export class StoreShard {
   private async evict(to: number, reason: EvictionReason): Promise<void> {
     while (this.window.floor < to && this.role === 'writer' && !this.stopping.aborted) {
       const { window } = this;
+      if (!this.link.isConnected()) {
+        await pause(RECONNECTED_MS, this.stopping);
+        continue;
+      }
       const outcome = await this.evicted.publish(this.eventsTo(to, reason), window.floor);
       window.evictTo(outcome.to);
       this.count('evicted_events', outcome.events);
@@ -335,6 +342,7 @@ export class StoreShard {
       else await pause(BLOCKED_RETRY_MS, this.stopping);
       return;
     }
+    if (!this.link.isConnected()) return;
     try {
       await this.followTail();
     } catch (error) {

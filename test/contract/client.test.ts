@@ -119,10 +119,8 @@ describe('SpillwayClient', () => {
 
   test('without any store: a clear error at once, and all is well when one comes', async () => {
     const config = newConfig();
-    const client = new SpillwayClient(await connect(config));
-    const startedMs = Date.now();
+    const client = new SpillwayClient(await connect(config), { timeoutMs: 600_000 }); // longer than any test
     await expect(client.units()).rejects.toThrow(/no store of shard 0 answers at 127\.0\.0\.1:\d+ with prefix .*; is it running\?/);
-    expect(Date.now() - startedMs).toBeLessThan(2_000);
     await startStore(config, 0, samplesOf('h1', 1));
     expect(await client.units()).toHaveLength(1);
   });

@@ -2,11 +2,13 @@
 
 import { appendFileSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { EncodedBatch } from '#shared/contract/batch';
 import { type Disk, type DiskFile, realDisk } from '#shared/segments/disk';
 import { Outbox } from '../../services/collector/core/outbox.ts';
 import { Spool } from '../../services/collector/spool.ts';
+import { eventually } from '../support/eventually.ts';
 import { silent } from '../support/link.ts';
 import { removeDirectory, temporaryDirectory } from '../support/segment-disk.ts';
 
@@ -149,6 +151,34 @@ describe('the spool', () => {
     const arrived = await drain(one);
     expect(arrived.map(text)).toEqual(batches.slice(-arrived.length).map(late));
     expect(rowsIn(arrived)).toBe(waitingRows);
+  });
+
+  test('what is deleted to make room while it is being read is counted as that', async () => {
+    let oldest: string | undefined;
+    let goOn = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const unlink: Disk['unlink'] = async (path) => {
+      await realDisk.unlink(path);
+      if (oldest !== undefined && path.endsWith(oldest)) await held;
+    };
+    const one = spoolWith({ bytesMax: 65_536, disk: { ...realDisk, unlink } });
+    const batches = await fill(one, 30, 4_000);
+    const isSealed = () => expect(filesOf(one.spool).slice(0, -1).join()).toMatch(/^(spool-[\d-]+\.jsonl\.gz,?)+$/);
+    await eventually(isSealed);
+    await one.spool.round('waiting');
+    [oldest] = filesOf(one.spool);
+    const filling = fill(one, 30, 4_000);
+    await eventually(() => expect(filesOf(one.spool)).not.toContain(oldest));
+    one.outbox.connected();
+    const loading = one.spool.load();
+    await Promise.race([loading, delay(100)]); // as far as it gets
+    goOn();
+    await loading;
+    batches.push(...(await filling));
+    const dropped = rowsIn(batches) - rowsIn(await drain(one));
+    expect(one.outbox.droppedRows).toEqual({ outbox_full: 0, refused: 0, spool_full: dropped, spool_lost: 0 });
   });
 
   test('a torn end, junk and files of others do not hold it up; nothing that is good is lost', async () => {

@@ -26,6 +26,9 @@ function open(target: Partial<UnitTarget> & Pick<UnitTarget, 'rule'>, options: P
   const reading = () => sampler.sample()[0];
   return { sampler, reading, sample: (): UnitSample => tracker.read(reading() ?? { state: 'missing', reason: 'none' }) };
 }
+/** CPU of the tree, of children that were waited for as well. */
+const cpuMsIn = ({ processes }: PresentReading): number =>
+  processes.reduce((sum, { cpuOwnMs, cpuReapedMs }) => sum + cpuOwnMs + cpuReapedMs, 0);
 const present = (reading: ReturnType<ReturnType<typeof open>['reading']>): PresentReading => {
   if (reading === undefined || reading.state === 'missing') throw new Error(`missing: ${reading?.reason}`);
   return reading;
@@ -43,6 +46,7 @@ describe('ProcfsSampler', () => {
     const { reading, sample } = open({ rule: byPid(shell.pid) });
     const before = present(reading());
     const first = sample();
+    const begun = present(reading());
     await firstLine(shell);
     const busy = await eventually(() => {
       const child = present(reading()).processes.find((one) => one.pid !== shell.pid && one.cpuOwnMs > 300);
@@ -59,10 +63,12 @@ describe('ProcfsSampler', () => {
     expect(root?.cpuReapedMs, 'the first child, from the time it was waited for').toBeGreaterThanOrEqual(200);
     const second = sample();
     expect(first.metrics.cpu_percent).toBeNull();
-    const usedMs = ((second.metrics.cpu_percent ?? 0) / 100) * (after.monotonicMs - before.monotonicMs);
-    // The percentage stands for CPU time: what the counters say, give or take what passed between these lines.
-    expect(usedMs).toBeGreaterThan((root?.cpuReapedMs ?? 0) + lowerMs - 50);
-    expect(usedMs).toBeLessThan((root?.cpuReapedMs ?? 0) + upperMs + 500);
+    const end = present(reading());
+    // The percentage stands for CPU time between the two samples: at least what was used between the readings inside, in no more
+    // than the time between those outside, and the other way round. CPU time comes in ticks of 10 ms.
+    const usedMsOver = (ms: number): number => ((second.metrics.cpu_percent ?? 0) / 100) * ms;
+    expect(usedMsOver(end.monotonicMs - before.monotonicMs)).toBeGreaterThanOrEqual(cpuMsIn(after) - cpuMsIn(begun) - 20);
+    expect(usedMsOver(after.monotonicMs - begun.monotonicMs)).toBeLessThanOrEqual(cpuMsIn(end) - cpuMsIn(before) + 20);
   });
 
   test('resident memory is what ps says', async () => {

@@ -7,8 +7,11 @@ import { checkEvictionBody, parseEvictionHead } from '#shared/contract/eviction'
 import type { StoreInfo, Summary, UnitsReply } from '#shared/contract/queries';
 import { parseRow, type Row, type Sample } from '#shared/contract/row';
 import type { NatsLink } from '#shared/nats/connection';
+import { purgeBelow } from '#shared/nats/purge';
+import { ensureShard } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import type { RunningService } from '#shared/runtime/service';
+import { EvictedLog } from '../../services/store/evicted-log.ts';
 import { startStore } from '../../services/store/main.ts';
 import { batch, EPOCH_MS } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
@@ -95,6 +98,18 @@ async function windowRows(s: Stage): Promise<Sample[]> {
     cursor = reply.next;
   } while (cursor !== null);
   return samples;
+}
+
+/** Every row of EVICTED and of the window, read while none moved from one to the other. */
+async function allRows(s: Stage): Promise<(Row | Sample)[]> {
+  const { evictedStream, evicted } = s.link.subjects;
+  return await eventually(async () => {
+    const { floor } = await s.info();
+    const rows = [...(await s.evictedRows()), ...(await windowRows(s))];
+    const last = await s.link.jsm.streams.getMessage(evictedStream(0), { last_by_subj: evicted(0) });
+    expect([(await s.info()).floor, Number(last.header.get('Spillway-To'))]).toEqual([floor, floor]);
+    return rows;
+  });
 }
 
 const names = Array.from({ length: 40 }, (_, i) => `unit-${i}`);
@@ -189,11 +204,11 @@ describe('store', () => {
     await s.start();
     for (let tick = 0; tick < 600; tick++) await s.publish(busy(tick));
     await eventually(async () => expect((await s.info()).head).toBe(601));
+    const rows = await allRows(s);
     const info = await s.info();
     expect(info.bytes.total).toBeLessThanOrEqual(131_072);
     expect(info.floor).toBeGreaterThan(1);
     expect(info.counters['evicted_rows_memory']).toBe((info.floor - 1) * names.length);
-    const rows = [...(await s.evictedRows()), ...(await windowRows(s))];
     const wanted = Array.from({ length: 600 }, (_, tick) => busy(tick)).flatMap((one, i) =>
       names.map((unit, j) => ({ key: `${i + 1} h1 ${unit}`, cpu: one.cpu_percent?.[j], rss: one.rss_bytes?.[j] })),
     );
@@ -210,6 +225,25 @@ describe('store', () => {
     await eventually(async () => expect(await firstSeq()).toBe(Number(last.header.get('Spillway-From'))), { withinMs: 15_000 });
   });
 
+  test('what is in transit is known also while EVICTED is being purged', async () => {
+    const { link, config } = await stage();
+    await ensureShard(link.jsm, link.subjects, config.nats, 0);
+    const head = { log: 1, rows: 0, crc32: 0, reason: 'memory', duplicates: [], dropped: 0 } as const;
+    const events = Array.from({ length: 300 }, (_, i) => ({ ...head, from: i + 1, to: i + 2, body: new Uint8Array() }));
+    const evicted = new EvictedLog(link, 0, 1 << 20, () => undefined);
+    await evicted.publish(events, 1);
+    const found: (number | null)[] = [];
+    let isPurging = true;
+    const purging = (async () => {
+      for (let seq = 2; seq <= events.length; seq++) await purgeBelow(link.jsm, link.subjects.evictedStream(0), seq);
+      isPurging = false;
+    })();
+    while (isPurging) found.push(await evicted.oldestFrom());
+    await purging;
+    expect(found).not.toContain(null);
+    expect(await evicted.oldestFrom()).toBe(events.length);
+  });
+
   test('a restarted store has the same window, without a row lost or doubled', async () => {
     const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
     const first = await s.start();
@@ -219,7 +253,7 @@ describe('store', () => {
     for (let tick = 300; tick < 400; tick++) await s.publish(busy(tick));
     await s.start();
     await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, health: { ready: true } }));
-    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    const keys = (await allRows(s)).map(key);
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys).toHaveLength(400 * names.length);
   });
@@ -239,9 +273,7 @@ describe('store', () => {
     await s.start();
     for (let tick = 330; tick < 700; tick++) await s.publish(busy(tick));
     await eventually(async () => expect((await s.info()).head).toBe(703));
-    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(
-      (row) => `${'ts' in row ? row.ts : Date.parse(row.sample.timestamp)} ${row.unit}`,
-    );
+    const keys = (await allRows(s)).map((row) => `${'ts' in row ? row.ts : Date.parse(row.sample.timestamp)} ${row.unit}`);
     expect(keys).toHaveLength(700 * names.length);
     expect(new Set(keys).size).toBe(keys.length);
   });
@@ -306,7 +338,7 @@ describe('store', () => {
       async () => expect((await infos()).map(({ head, role }) => ({ head, role }))).toEqual([{ head: 901, role: 'writer' }]),
       { withinMs: 20_000 },
     );
-    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    const keys = (await allRows(s)).map(key);
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys).toHaveLength(900 * names.length);
   });
@@ -325,7 +357,7 @@ describe('store', () => {
       await publish(tick);
     }
     await eventually(async () => expect((await s.info()).head).toBe(301), { withinMs: 20_000 });
-    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    const keys = (await allRows(s)).map(key);
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys).toHaveLength(300 * names.length);
   }, 60_000);
@@ -336,7 +368,7 @@ describe('store', () => {
     for (let tick = 0; tick < 400; tick++) await eventually(() => s.publish(busy(tick)));
     await eventually(async () => expect((await s.info()).head).toBe(401));
     expect((await s.info()).counters['evicted_rows_log']).toBeGreaterThan(0);
-    const keys = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    const keys = (await allRows(s)).map(key);
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys).toHaveLength(400 * names.length);
   }, 60_000);

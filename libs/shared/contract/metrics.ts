@@ -95,11 +95,6 @@ export const METRIC_NAMES: readonly MetricName[] = METRICS.map((metric) => metri
 /** One value per metric; `null` means not known, never zero. */
 export type MetricValues = { [name in MetricName]: number | null };
 
-/** Column of a metric in rows and in the window. */
-export function metricIndex(name: MetricName): number {
-  return METRIC_NAMES.indexOf(name);
-}
-
 /**
  * State of a unit at a sample. The order is the code under which the window stores it.
  * `missing`: no process matches; all metrics, `pid` and `started` are null.
