@@ -3,8 +3,8 @@
 
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { argumentsOf, identityOf, isAlive, variablesOfProcess } from '#shared/runtime/process-identity';
 import { pause } from '#shared/runtime/wait';
-import { argumentsOf, identityOf, isAlive, variablesOfProcess } from '../process-identity.ts';
 import type { UpDirectory } from './up-directory.ts';
 
 const END_DEADLINE_MS = 10_000;

@@ -3,7 +3,7 @@
 
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { identityOf, isAlive, type ProcessIdentity } from '../process-identity.ts';
+import { identityOf, isAlive, type ProcessIdentity } from '#shared/runtime/process-identity';
 
 export interface UpDirectory {
   readonly root: string;

@@ -6,6 +6,7 @@
 
 import { join } from 'node:path';
 import { encodeToken } from '#shared/contract/series';
+import { type DirectoryLock, lockDirectory } from '#shared/runtime/directory-lock';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import type { Entry } from '#shared/segments/append-plan';
 import { type Disk, realDisk } from '#shared/segments/disk';
@@ -28,6 +29,8 @@ const SEGMENTS_PER_OUTBOX = 4;
 const RETRY_MS = 5_000;
 const RESCAN_MS = 30_000;
 const LOG_INTERVAL_MS = 60_000;
+/** Clocks are set back, but not by more. */
+const LOG_AHEAD_MS_MAX = 86_400_000;
 
 export interface SpoolOptions {
   readonly path: string;
@@ -45,6 +48,7 @@ export class Spool {
   readonly #rounds = new Exclusive();
   readonly #throttled = createThrottledLog(LOG_INTERVAL_MS, () => performance.now());
   #log: SegmentLog | null = null;
+  #lock: DirectoryLock | null = null;
   /** Of the files, not of a process: a restarted collector goes on in it. */
   #logId = Date.now();
   #problem: string | null = null;
@@ -149,11 +153,14 @@ export class Spool {
     const log = this.#log;
     this.#log = null;
     await log?.close().catch(() => undefined);
+    await this.#lock?.release();
+    this.#lock = null;
   }
 
   async #open(): Promise<SegmentLog> {
     const { bytesMax, outboxBytesMax, outbox, logger, disk = realDisk } = this.#options;
     const segmentBytesMax = Math.floor(Math.min(SEGMENT_BYTES_MOST, bytesMax / SEGMENTS_PER_SPOOL, outboxBytesMax / SEGMENTS_PER_OUTBOX));
+    this.#lock ??= await lockDirectory(this.directory, disk);
     const log = await openSegmentLog({
       directory: this.directory,
       prefix: SPOOL_PREFIX,
@@ -162,6 +169,7 @@ export class Spool {
       format: spoolFormat,
       onEvent: (event) => this.#note(event),
       disk,
+      logMax: Date.now() + LOG_AHEAD_MS_MAX,
     });
     try {
       if (log.position !== null) this.#logId = log.position.log;

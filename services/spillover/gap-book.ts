@@ -1,13 +1,17 @@
 // Remembers gaps across restarts, in `gaps.jsonl` beside the segments: a hole is seen once, when the event behind it comes, and
 // cannot be seen in the rows afterwards, because an empty position leaves no row either. Losing this file loses no row.
 
-import { open, readFile, rename } from 'node:fs/promises';
+import { constants, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Gap } from './core/coverage.ts';
 
+const { O_CREAT, O_NONBLOCK, O_RDONLY, O_TRUNC, O_WRONLY } = constants;
+
 /** The oldest are forgotten beyond this: every answer lists those in its time. */
 const GAPS_MAX = 200;
+/** Far more than those need. */
+const FILE_BYTES_MAX = 1024 * 1024;
 
 const gapSchema = z.object({
   log: z.int(),
@@ -30,7 +34,7 @@ export class GapBook {
   /** A file that is not there, or lines that cannot be read, are no gaps. */
   static async open(directory: string): Promise<GapBook> {
     const path = join(directory, 'gaps.jsonl');
-    const text = await readFile(path, 'utf8').catch(() => '');
+    const text = await readSmall(path).catch(() => '');
     return new GapBook(path, text.split('\n').flatMap(parseGap));
   }
 
@@ -42,7 +46,7 @@ export class GapBook {
   async add(gap: Gap): Promise<void> {
     this.gaps = [...this.gaps, gap].slice(-GAPS_MAX);
     const temporary = `${this.path}.tmp`;
-    const file = await open(temporary, 'w');
+    const file = await open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK);
     try {
       await file.writeFile(this.gaps.map((one) => `${JSON.stringify(one)}\n`).join(''));
       await file.datasync();
@@ -50,6 +54,17 @@ export class GapBook {
       await file.close();
     }
     await rename(temporary, this.path);
+  }
+}
+
+/** What is there under the name may be anybody's: a FIFO, which would be waited for without `O_NONBLOCK`, or something huge. */
+async function readSmall(path: string): Promise<string> {
+  const file = await open(path, O_RDONLY | O_NONBLOCK);
+  try {
+    const stat = await file.stat();
+    return stat.isFile() && stat.size <= FILE_BYTES_MAX ? await file.readFile('utf8') : '';
+  } finally {
+    await file.close();
   }
 }
 

@@ -6,7 +6,7 @@
 
 import { join } from 'node:path';
 import type { RejectReason } from '#shared/contract/batch';
-import { checkEvictionBody, type EvictionEvent, parseEvictionHead } from '#shared/contract/eviction';
+import { checkEvictionBody, type EvictionEvent, isFromStore, parseEvictionHead } from '#shared/contract/eviction';
 import type { Health, LogPosition, SpilloverInfo } from '#shared/contract/queries';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
@@ -14,8 +14,9 @@ import { type LogMessage, LogReader, StreamLostError } from '#shared/nats/log-re
 import { purgeBelow } from '#shared/nats/purge';
 import { publishRejected } from '#shared/nats/rejected';
 import { retryUnanswered } from '#shared/nats/retry';
-import { ensureShard } from '#shared/nats/topology';
+import { ensureShard, logIdentity } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
+import { DirectoryInUseError, type DirectoryLock, lockDirectory } from '#shared/runtime/directory-lock';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import { SetupError } from '#shared/runtime/service';
 import { pause } from '#shared/runtime/wait';
@@ -28,6 +29,7 @@ import { openSegmentLog, type SegmentLog } from '#shared/segments/segment-log';
 import type { Gap } from './core/coverage.ts';
 import { type Behind, type FilesEnd, type Hole, Intake } from './core/intake.ts';
 import { createRowFormat } from './core/row-fields.ts';
+import { isBeyond, isUnknown, type KnownLog, strayProblem } from './core/stray-event.ts';
 import { GapBook } from './gap-book.ts';
 import { SpillReader } from './reader.ts';
 import { type Counters, emptySegmentTally, type SegmentTally, tallySegmentEvent } from './segment-tally.ts';
@@ -44,6 +46,7 @@ const UPKEEP_INTERVAL_MS = 3_000;
 const DELETION_MS = 1_000;
 const DISK_FULL_RETRY_MS_MIN = 250;
 const DISK_FULL_RETRY_MS_MAX = 5_000;
+const IN_USE_RETRY_MS = 1_000;
 const LOG_INTERVAL_MS = 60_000;
 /** Clocks of servers differ, but not by more. */
 const LOG_AHEAD_MS_MAX = 86_400_000;
@@ -59,11 +62,13 @@ export interface SpillShardOptions {
 interface Parts extends SpillShardOptions {
   readonly directory: string;
   readonly segments: SegmentLog;
+  readonly lock: DirectoryLock;
   readonly filesEnd: FilesEnd | null;
   readonly gaps: GapBook;
   readonly tally: SegmentTally;
   readonly lost: Gap[];
   readonly streamCreated: string;
+  readonly knownLog: KnownLog;
 }
 
 export class SpillShard {
@@ -92,6 +97,9 @@ export class SpillShard {
   private purged = 0;
   /** Creation time of the stream that is read: sequences of another one mean something else. */
   private streamCreated: string;
+  private knownLog: KnownLog;
+  /** Whether it was looked at since the messages in hand were received. */
+  private isLogFresh = false;
   private lag = 0;
   private diskProblem: string | null = null;
   private newestHole: Hole | null = null;
@@ -106,6 +114,7 @@ export class SpillShard {
     this.synced = this.intake.position;
     this.stream = link.subjects.evictedStream(config.shard);
     this.streamCreated = parts.streamCreated;
+    this.knownLog = parts.knownLog;
     // From the first message there is: what the files have of it is known to the intake, not to a stream sequence.
     this.reader = new LogReader({
       link,
@@ -132,7 +141,7 @@ export class SpillShard {
     const { spillover_path } = config.metrics;
     if (spillover_path === null)
       throw new SetupError('there is nothing to spill to: set metrics.spillover_path, and metrics.spillover_max_bytes above 0');
-    const { evicted } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
+    const { evicted, samples } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
     const directory = join(spillover_path, `${config.shard}`);
     const tally = emptySegmentTally();
     const throttled = createThrottledLog(LOG_INTERVAL_MS, Date.now);
@@ -141,18 +150,28 @@ export class SpillShard {
       tallySegmentEvent(tally, event, logger, throttled);
       if (event.event === 'segment_lost') lost.push(gapOfLost(event.segment));
     };
-    const segments = await openSegments(options, directory, onEvent);
-    const filesEnd = await readFilesEnd(segments);
-    return new SpillShard({
-      ...options,
-      directory,
-      segments,
-      filesEnd,
-      gaps: await GapBook.open(directory),
-      tally,
-      lost,
-      streamCreated: evicted.created,
-    });
+    const knownLog = knownLogOf(samples);
+    const lock = await takeDirectory(options, directory);
+    try {
+      const segments = await openSegments(options, directory, knownLog, onEvent);
+      const filesEnd = await readFilesEnd(segments);
+      const gaps = await GapBook.open(directory);
+      return new SpillShard({
+        ...options,
+        directory,
+        segments,
+        lock,
+        filesEnd,
+        gaps,
+        tally,
+        lost,
+        streamCreated: evicted.created,
+        knownLog,
+      });
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
   }
 
   /** The next messages; empty when there are none for a while. */
@@ -173,8 +192,9 @@ export class SpillShard {
     let handled = this.handled;
     let carrier = this.carrier;
     let isBroken = false;
+    this.isLogFresh = false;
     for (const message of messages) {
-      const outcome = this.handle(message, entries, holes);
+      const outcome = await this.handle(message, entries, holes);
       if (outcome === 'chain_broken') {
         isBroken = true;
         break;
@@ -195,7 +215,11 @@ export class SpillShard {
 
   async close(): Promise<void> {
     await this.reader.close();
-    await this.segments.close();
+    try {
+      await this.segments.close();
+    } finally {
+      await this.parts.lock.release();
+    }
   }
 
   get health(): Health {
@@ -239,8 +263,8 @@ export class SpillShard {
     return this.lag === 0 ? this.intake.behind : null;
   }
 
-  private handle(message: LogMessage, entries: Entry[], holes: Hole[]): 'carrier' | 'empty' | 'chain_broken' {
-    const event = this.decode(message);
+  private async handle(message: LogMessage, entries: Entry[], holes: Hole[]): Promise<'carrier' | 'empty' | 'chain_broken'> {
+    const event = await this.decode(message);
     if (event === null) return 'empty';
     const taken = this.intake.take(event);
     switch (taken.kind) {
@@ -273,17 +297,34 @@ export class SpillShard {
     }
   }
 
-  private decode(message: LogMessage): EvictionEvent | null {
-    const head = parseEvictionHead((name) => message.headers?.get(name) ?? '');
+  private async decode(message: LogMessage): Promise<EvictionEvent | null> {
+    const header = (name: string): string => message.headers?.get(name) ?? '';
+    const head = parseEvictionHead(header);
     const event = head.ok ? checkEvictionBody(head.value, message.data) : head;
-    // Believed, it would make every real event one of an older log.
-    if (event.ok && event.value.log > Date.now() + LOG_AHEAD_MS_MAX) {
-      this.reject('bad_event', `log ${event.value.log} lies in the future`, message);
+    if (!event.ok) {
+      this.reject(event.reason, event.detail, message);
       return null;
     }
-    if (event.ok) return event.value;
-    this.reject(event.reason, event.detail, message);
+    const isMarked = isFromStore(header, message.seq);
+    const problem = this.futureProblem(event.value) ?? (isMarked ? null : await this.strayProblem(event.value));
+    if (problem === null) return event.value;
+    this.reject('bad_event', problem, message);
     return null;
+  }
+
+  /** Believed, it would make every real event one of an older log. */
+  private futureProblem({ log }: EvictionEvent): string | null {
+    return log > logMax(this.knownLog) ? `log ${log} lies in the future` : null;
+  }
+
+  private async strayProblem(event: EvictionEvent): Promise<string | null> {
+    if (!this.isLogFresh && (isUnknown(this.knownLog) || isBeyond(event, this.knownLog))) {
+      const { link, config, logger, stopping } = this.parts;
+      const { samples } = await retryUnanswered(() => ensureShard(link.jsm, link.subjects, config.nats, this.shard), logger, stopping);
+      this.knownLog = knownLogOf(samples);
+      this.isLogFresh = true;
+    }
+    return strayProblem(event, this.knownLog);
   }
 
   private reject(reason: RejectReason, detail: string, message: LogMessage): void {
@@ -364,8 +405,9 @@ export class SpillShard {
     // Seen with 2.9.10: a stream that is made while its deletion is still under way may never deliver anything.
     await pause(DELETION_MS, this.parts.stopping);
     const made = () => ensureShard(link.jsm, link.subjects, config.nats, config.shard);
-    const { evicted } = await retryUnanswered(made, logger, this.parts.stopping);
+    const { evicted, samples } = await retryUnanswered(made, logger, this.parts.stopping);
     this.streamCreated = evicted.created;
+    this.knownLog = knownLogOf(samples);
     this.handled = 0;
     this.carrier = 0;
     this.purged = 0;
@@ -392,7 +434,37 @@ export class SpillShard {
   }
 }
 
-async function openSegments(options: SpillShardOptions, directory: string, onEvent: (event: SegmentEvent) => void): Promise<SegmentLog> {
+function knownLogOf(samples: Parameters<typeof logIdentity>[0]): KnownLog {
+  return { log: logIdentity(samples), end: samples.state.last_seq + 1 };
+}
+
+/** The latest log that is believed. */
+function logMax(known: KnownLog): number {
+  return Math.max(known.log, Date.now() + LOG_AHEAD_MS_MAX);
+}
+
+/** Waits while another process has the directory, so that this one takes over when that ends. */
+async function takeDirectory({ logger, stopping, disk }: SpillShardOptions, directory: string): Promise<DirectoryLock> {
+  const throttled = createThrottledLog(LOG_INTERVAL_MS, Date.now);
+  for (;;) {
+    try {
+      return await lockDirectory(directory, disk);
+    } catch (error) {
+      if (error instanceof DirectoryRefusedError) throw new SetupError(error.message);
+      if (!(error instanceof DirectoryInUseError) && !(error instanceof DiskFullError)) throw error;
+      throttled(error.name, (times) => logger.error({ times }, `${error.message}. Waiting`));
+      await pause(error instanceof DiskFullError ? DISK_FULL_RETRY_MS_MAX : IN_USE_RETRY_MS, stopping);
+      stopping.throwIfAborted();
+    }
+  }
+}
+
+async function openSegments(
+  options: SpillShardOptions,
+  directory: string,
+  knownLog: KnownLog,
+  onEvent: (event: SegmentEvent) => void,
+): Promise<SegmentLog> {
   const { config, logger, stopping, disk } = options;
   for (;;) {
     try {
@@ -404,6 +476,7 @@ async function openSegments(options: SpillShardOptions, directory: string, onEve
         format: createRowFormat(),
         onEvent,
         disk,
+        logMax: logMax(knownLog),
       });
     } catch (error) {
       if (error instanceof DirectoryRefusedError || error instanceof SegmentLimitError) throw new SetupError(error.message);

@@ -11,16 +11,22 @@ import {
   type EvictionHead,
   evictionHeaders,
   evictionId,
+  isFromStore,
   parseEvictionHead,
 } from '#shared/contract/eviction';
 import { headers, type MsgHdrs, type PubAck } from '#shared/nats/client';
 import type { NatsLink } from '#shared/nats/connection';
 import { isNoSuchMessage, isStreamFull, isUnanswered, isWrongLastSequence } from '#shared/nats/errors';
+import { readHeaders } from '#shared/nats/message-headers';
 import { purgeBelow } from '#shared/nats/purge';
 
 /** What the last message of the stream says; null when the stream has none. */
 export interface EvictedTail {
   readonly head: EvictionHead;
+  /** Of the message in the stream. */
+  readonly sequence: number;
+  /** A store published it, as far as can be seen. */
+  readonly isFromStore: boolean;
   /** It was published by this process. */
   readonly isOwn: boolean;
 }
@@ -37,6 +43,9 @@ export interface EvictionOutcome {
   readonly dropped: number;
 }
 
+/** Messages asked for at a time; each may be as large as the server allows. */
+const STEPS_AT_ONCE = 16;
+
 interface Flight {
   readonly event: EvictionEvent;
   readonly done: Promise<EvictionFailure | null>;
@@ -51,6 +60,8 @@ export class EvictedLog {
   private readonly writer = randomBytes(8).toString('hex');
   /** Stream sequence of the last message. */
   private lastSequence = 0;
+  /** And of the oldest event, when it was last looked for. */
+  private oldestSequence = 0;
 
   /**
    * @param bytesInFlightMax bodies waiting for their acknowledgement; one is always allowed
@@ -68,23 +79,55 @@ export class EvictedLog {
     return this.lastSequence;
   }
 
-  /** Reads the tail of the stream: what is there is what has been evicted. Messages that are no events are stepped over. */
-  async readTail(): Promise<EvictedTail | null> {
+  /**
+   * Reads the tail of the stream: what is there is what has been evicted. Messages that are no events are stepped over.
+   * @param isBelieved those of which it is false are stepped over as well
+   */
+  readTail(isBelieved: (tail: EvictedTail) => boolean = () => true): Promise<EvictedTail | null> {
+    return this.newestAbove(0, isBelieved);
+  }
+
+  /** The tail, if it was published since the stream was last looked at or published to; null if nothing was. */
+  readNews(): Promise<EvictedTail | null> {
+    return this.newestAbove(this.lastSequence, () => true);
+  }
+
+  /** @param known sequence of a message up to which nothing is asked for; a stream that ends below it is another one, and read whole */
+  private async newestAbove(known: number, isBelieved: (tail: EvictedTail) => boolean): Promise<EvictedTail | null> {
     const { state } = await this.link.jsm.streams.info(this.stream);
+    const first = Math.max(1, state.first_seq, known <= state.last_seq ? known + 1 : 0);
+    const tail = first > state.last_seq ? null : await this.firstEvent(state.last_seq, first, isBelieved);
     this.lastSequence = state.last_seq;
-    for (let seq = state.last_seq; seq >= Math.max(1, state.first_seq) && state.messages > 0; seq--) {
-      const tail = await this.eventAt(seq);
-      if (tail !== null) return tail;
+    return tail;
+  }
+
+  /** The first event on the way from one sequence to another, both included, downwards or upwards. */
+  private async firstEvent(from: number, to: number, isBelieved: (tail: EvictedTail) => boolean): Promise<EvictedTail | null> {
+    const step = from <= to ? 1 : -1;
+    // The first is nearly always one. Where a stranger has left thousands of others, they are not asked for one by one.
+    for (let at = from, width = 1; (to - at) * step >= 0; at += width * step, width = STEPS_AT_ONCE) {
+      const sequences = Array.from({ length: Math.min(width, Math.abs(to - at) + 1) }, (_, i) => at + i * step);
+      const tails = await Promise.all(sequences.map((sequence) => this.eventAt(sequence)));
+      for (const tail of tails) {
+        if (tail === null) continue;
+        if (isBelieved(tail)) return tail;
+        this.onStrange(tail.sequence, `it speaks of positions ${tail.head.from} to ${tail.head.to} of log ${tail.head.log}`);
+      }
     }
     return null;
   }
 
-  private async eventAt(seq: number): Promise<EvictedTail | null> {
+  private async eventAt(sequence: number): Promise<EvictedTail | null> {
     try {
-      const message = await this.link.jsm.streams.getMessage(this.stream, { seq });
-      const head = parseEvictionHead((name) => message.header.get(name));
-      if (head.ok) return { head: head.value, isOwn: message.header.get(EVICTION_HEADERS.writer) === this.writer };
-      this.onStrange(seq, head.detail);
+      const message = await this.link.jsm.streams.getMessage(this.stream, { seq: sequence });
+      const headers = readHeaders(() => message.header);
+      const header = (name: string): string => headers?.get(name) ?? '';
+      const head = parseEvictionHead(header);
+      if (head.ok) {
+        const isOwn = header(EVICTION_HEADERS.writer) === this.writer;
+        return { head: head.value, sequence, isFromStore: isFromStore(header, sequence), isOwn };
+      }
+      this.onStrange(sequence, head.detail);
       return null;
     } catch (error) {
       if (isNoSuchMessage(error)) return null; // purged between the two calls
@@ -146,18 +189,15 @@ export class EvictedLog {
   }
 
   /**
-   * First position that is still in transit: what the oldest event in the stream carries. Null when the stream is empty or begins
-   * with something else.
+   * First position of a log that is still in transit: what its oldest event in the stream carries. Null when there is none.
    */
-  async oldestFrom(): Promise<number | null> {
-    let looked = 0;
-    for (;;) {
-      const { state } = await this.link.jsm.streams.info(this.stream);
-      if (state.messages === 0 || state.first_seq === looked) return null;
-      const oldest = await this.eventAt(state.first_seq);
-      if (oldest !== null) return oldest.head.from;
-      looked = state.first_seq; // Purged between the two calls, or no event: only if it is still the first is it the latter.
-    }
+  async oldestFrom(log: number): Promise<number | null> {
+    const { state } = await this.link.jsm.streams.info(this.stream);
+    // What lies below the oldest event of the last time is no event, however much of it there is.
+    const from = this.oldestSequence <= state.last_seq ? Math.max(state.first_seq, this.oldestSequence) : state.first_seq;
+    const oldest = state.messages === 0 ? null : await this.firstEvent(from, state.last_seq, ({ head }) => head.log === log);
+    this.oldestSequence = oldest?.sequence ?? 0;
+    return oldest?.head.from ?? null;
   }
 
   /** Removes everything but the last message. */

@@ -21,7 +21,7 @@ import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import { pause } from '#shared/runtime/wait';
 import { evictionEvents } from './core/eviction-events.ts';
 import { Window } from './core/window.ts';
-import { EvictedLog, type EvictionFailure } from './evicted-log.ts';
+import { EvictedLog, type EvictedTail, type EvictionFailure } from './evicted-log.ts';
 import { Removals } from './removals.ts';
 
 const PULL_WAIT_MS = 250;
@@ -102,8 +102,11 @@ export class StoreShard {
   /** Finds out where the floor is and starts reading there. */
   static async open(options: StoreShardOptions): Promise<StoreShard> {
     const { config, link } = options;
+    const throttled = createThrottledLog(60_000, Date.now);
     const evicted = new EvictedLog(link, config.shard, Math.floor(config.metrics.max_memory_bytes / 8), (sequence, detail) =>
-      options.logger.error({ sequence, detail }, 'a message in the EVICTED stream is no eviction event; it is stepped over'),
+      throttled('strange', (times) =>
+        options.logger.error({ sequence, detail, times }, 'a message in the EVICTED stream is no eviction event; it is stepped over'),
+      ),
     );
     const start = await startOf(options, evicted);
     const window = new Window({ budgetBytes: config.metrics.max_memory_bytes, floor: start.floor, duplicates: start.duplicates });
@@ -232,6 +235,7 @@ export class StoreShard {
         if (this.role === 'follower') continue; // the window has moved on to another writer's floor
         throw this.goneBack(message.seq - 1);
       }
+      if (message.seq > window.next) this.noteMissing(window.next, message.seq);
       this.largestMessageBytes = Math.max(this.largestMessageBytes, message.data.length);
       await this.ingest(message);
       const left = messages.length - 1 - i;
@@ -244,6 +248,13 @@ export class StoreShard {
     }
     window.pullBytes = this.reader.bufferedBytes;
     this.noteProgress();
+  }
+
+  private noteMissing(from: number, to: number): void {
+    this.count('missing_positions', to - from);
+    this.throttled('missing', (times) =>
+      this.logger.error({ from, to, times }, 'positions of the log are gone: somebody has deleted them'),
+    );
   }
 
   private noteProgress(): void {
@@ -364,27 +375,31 @@ export class StoreShard {
 
   /** Takes over what the stream says has been evicted: our own events whose acknowledgement was lost, or another writer's. */
   private async followTail(): Promise<void> {
-    const known = this.evicted.sequence;
-    const tail = await this.evicted.readTail();
-    if (tail === null || this.evicted.sequence === known) return;
+    const tail = await this.evicted.readNews();
+    if (tail === null) return;
+    const { log, to, duplicates } = tail.head;
+    // Before anything is believed: a log that had gone back would have ended the process.
+    if (log === this.log && to > this.window.next && !(await this.isWithinLog(tail))) return;
     if (!tail.isOwn) this.becomeFollower();
     this.movedMs = Date.now();
-    if (tail.head.log !== this.log || tail.head.to <= this.window.floor) return;
-    if (tail.head.to > this.window.next && !(await this.isWithinLog(tail.head.to))) return;
-    if (tail.head.to <= this.window.next) {
-      this.window.evictTo(tail.head.to);
+    if (log !== this.log || to <= this.window.floor) return;
+    if (to <= this.window.next) {
+      this.window.evictTo(to);
     } else {
-      this.window.reset(tail.head.to, tail.head.duplicates);
-      this.reader.seek(tail.head.to);
+      this.window.reset(to, duplicates);
+      this.reader.seek(to);
     }
   }
 
   /** A floor that lies beyond the log cannot be one. */
-  private async isWithinLog(floor: number): Promise<boolean> {
+  private async isWithinLog({ head, sequence }: EvictedTail): Promise<boolean> {
     const { state } = await this.link.jsm.streams.info(this.link.subjects.samplesStream(this.shard));
-    if (floor <= state.last_seq + 1) return true;
+    if (head.to <= state.last_seq + 1) return true;
     this.throttled('beyond', (times) =>
-      this.logger.error({ floor, last_seq: state.last_seq, times }, 'an eviction event names a floor beyond the log; it is not followed'),
+      this.logger.error(
+        { floor: head.to, last_seq: state.last_seq, sequence, times },
+        'an eviction event names a floor beyond the log; it is not followed',
+      ),
     );
     return false;
   }
@@ -458,7 +473,7 @@ export class StoreShard {
    * it was acknowledged; while the log still has what EVICTED carries, starting again brings it back.
    */
   private async purgeSynced(): Promise<void> {
-    const oldest = this.carriesRows ? await this.evicted.oldestFrom() : null;
+    const oldest = this.carriesRows ? await this.evicted.oldestFrom(this.log) : null;
     const below = Math.min(this.window.floor, oldest ?? this.window.floor);
     this.purgedMs = Date.now();
     if (below > this.logFill.firstSeq) await this.purge(below);
@@ -539,13 +554,15 @@ async function startOf(options: StoreShardOptions, evicted: EvictedLog): Promise
   const { config, link, logger } = options;
   const { samples } = await ensureShard(link.jsm, link.subjects, config.nats, config.shard);
   const log = logIdentity(samples);
-  const tail = await evicted.readTail();
   const firstSeq = Math.max(1, samples.state.first_seq);
   const end = samples.state.last_seq + 1;
+  // What no store has published is believed only where it is possible: from a store, it would mean that the log has gone back.
+  const tail = await evicted.readTail(({ head, isFromStore }) => isFromStore || (head.log === log && head.to <= end));
   if (tail === null || tail.head.log !== log) return { log, floor: firstSeq, end, duplicates: [], missing: 0 };
   if (tail.head.to > end) {
+    const [stream, evictedStream] = [link.subjects.samplesStream(config.shard), link.subjects.evictedStream(config.shard)];
     throw new Error(
-      `stream ${link.subjects.samplesStream(config.shard)} has gone back: it ends at ${samples.state.last_seq}, but everything below ${tail.head.to} has been evicted. A backup older than the evictions was restored; restore both streams together, or delete this one to begin a new log`,
+      `stream ${stream} has gone back: it ends at ${samples.state.last_seq}, but message ${tail.sequence} of ${evictedStream} says that everything below ${tail.head.to} has been evicted. If a backup older than the evictions was restored: restore both streams together, or delete ${stream} to begin a new log. If none was, no store has written that message: remove it (nats stream rmm ${evictedStream} ${tail.sequence}) and see who may publish to ${link.subjects.evicted(config.shard)}`,
     );
   }
   const missing = Math.max(0, firstSeq - tail.head.to);

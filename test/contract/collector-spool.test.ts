@@ -216,12 +216,34 @@ describe('the spool', () => {
     expect((await drain(one)).map(text)).toEqual(more.map(late));
   });
 
+  test('a second collector with the same directory keeps to its memory and says so, until the first has ended', async () => {
+    const one = spoolWith();
+    await fill(one, 5);
+    const two = spoolWith();
+    await fill(two, 5);
+    expect(two.spool.problem).toMatch(
+      /batches are kept in memory alone: .* is in use by this very process: two would damage what is in it/,
+    );
+    expect(two.outbox.batches).toBe(5);
+    await one.spool.finish();
+    await eventually(
+      async () => {
+        await two.spool.round('waiting');
+        expect(two.spool.problem).toBeNull();
+      },
+      { withinMs: 15_000 },
+    );
+    expect(two.outbox.spool.foundRows).toBeGreaterThan(0);
+    await two.spool.finish();
+  });
+
   test('two hosts with the same path have a directory each', async () => {
     const one = spoolWith({ host: 'a/../b' });
     const two = spoolWith({ host: 'c' });
     await fill(one, 1);
     await fill(two, 1);
-    expect(readdirSync(directory).toSorted()).toEqual(['a=2F=2E=2E=2Fb', 'c']);
+    const names = readdirSync(directory).filter((name) => !name.startsWith('.lock-'));
+    expect(names.toSorted()).toEqual(['a=2F=2E=2E=2Fb', 'c']);
   });
 });
 

@@ -12,6 +12,7 @@ import type { Config } from '#shared/runtime/config';
 import { SetupError } from '#shared/runtime/service';
 import { startSpillover } from '../../services/spillover/main.ts';
 import { startStore } from '../../services/store/main.ts';
+import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
 
@@ -43,6 +44,26 @@ describe('JetStream', () => {
     expect(await stateOf(stream)).toMatchObject({ messages: 5, first_seq: 1 });
     await purgeBelow(link.jsm, stream, 4);
     expect(await stateOf(stream)).toMatchObject({ messages: 2, first_seq: 4, last_seq: 5 });
+    await link.close();
+  });
+
+  test('what is acknowledged survives the killing of a server that has purged, though a purge near the end would lose it', async () => {
+    const { stream, publish } = await open();
+    const large = 'x'.repeat(50_000);
+    let { last_seq: last } = await stateOf(stream);
+    for (let round = 0; round < 6; round++) {
+      for (let i = 0; i < 10; i++) last = await publish(large);
+      await purgeBelow(link.jsm, stream, last - 2);
+      for (let i = 0; i < 3; i++) last = await publish(large);
+      await server.kill();
+      await server.start();
+      const found = await eventually(() => stateOf(stream), { withinMs: 20_000 });
+      expect(found.last_seq, `after kill ${round + 1}`).toBe(last);
+      expect(found.first_seq).toBeLessThanOrEqual(last - 5);
+    }
+    await purgeBelow(link.jsm, stream, last);
+    await purgeBelow(link.jsm, stream, last);
+    expect(await stateOf(stream)).toMatchObject({ messages: 1, first_seq: last });
     await link.close();
   });
 

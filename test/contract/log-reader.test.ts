@@ -1,3 +1,4 @@
+import type { Subscription, SubscriptionOptions } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { NatsLink } from '#shared/nats/connection';
 import { type LogMessage, LogReader, parsePlace, StreamLostError } from '#shared/nats/log-reader';
@@ -49,6 +50,38 @@ describe('LogReader', () => {
     expect(next).toMatchObject({ seq: 21, subject: link.subjects.samples(0, 'h1'), pending: 0 });
     expect(Math.abs((next?.timeMs ?? 0) - Date.now())).toBeLessThan(60_000);
     await reader.close();
+    await link.close();
+  });
+
+  test('positions that are left out are asked for again, and gone only when they are left out again', async () => {
+    const { link, stream, publish } = await open();
+    await publish(5);
+    await link.jsm.streams.deleteMessage(stream, 4);
+    // To the first consumer's inbox position 3 comes as the very first delivery, as if 1 and 2 had never been.
+    let isFirst = true;
+    const subscribe = (subject: string, options: SubscriptionOptions): Subscription => {
+      const { callback } = options;
+      if (!isFirst || callback === undefined) return link.nc.subscribe(subject, options);
+      isFirst = false;
+      return link.nc.subscribe(subject, {
+        callback: (error, message) => {
+          const place = parsePlace(message.reply ?? '');
+          const reply = message.reply
+            ?.split('.')
+            .with(6, `${(place?.delivery ?? 0) - 2}`)
+            .join('.');
+          if (place === null) callback(error, message);
+          else if (place.seq > 2) callback(error, Object.create(message, { reply: { value: reply } }));
+        },
+      });
+    };
+    const leaving = { ...link, nc: Object.create(link.nc, { subscribe: { value: subscribe } }) as NatsLink['nc'] };
+    const reader = new LogReader({ link: leaving, stream, from: 1, messagesMax: 100, bytesMax: 100_000, logger: silent });
+    expect(seqs(await read(reader, 4))).toEqual([1, 2, 3, 5]);
+    expect(isFirst).toBe(false);
+    const rest = new LogReader({ link, stream, from: 3, messagesMax: 100, bytesMax: 100_000, logger: silent });
+    expect(seqs(await read(rest, 2))).toEqual([3, 5]);
+    for (const one of [reader, rest]) await one.close();
     await link.close();
   });
 

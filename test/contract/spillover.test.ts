@@ -4,8 +4,9 @@ import { appendFileSync, readdirSync, rmSync, unlinkSync, writeFileSync } from '
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { headers } from 'nats';
+import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type EvictionHead, evictionHeaders } from '#shared/contract/eviction';
+import { EVICTION_HEADERS, type EvictionHead, evictionHeaders } from '#shared/contract/eviction';
 import type { RangeReply, RangeRequest, SegmentsReply, SpilloverInfo } from '#shared/contract/queries';
 import { formatRow, rowPrefix, type Sample } from '#shared/contract/row';
 import type { NatsLink } from '#shared/nats/connection';
@@ -15,6 +16,7 @@ import { type RunningService, SetupError } from '#shared/runtime/service';
 import { type Disk, type DiskFile, realDisk } from '#shared/segments/disk';
 import { DiskFailedError } from '#shared/segments/segment-errors';
 import { startSpillover } from '../../services/spillover/main.ts';
+import { RawClient } from '../fuzz/raw-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
@@ -76,9 +78,11 @@ interface Published {
   readonly to: number;
   readonly lines: readonly string[];
   readonly head?: Partial<EvictionHead>;
+  /** Published by somebody who is no store. */
+  readonly isStray?: boolean;
 }
 
-async function publish({ from, to, lines, head }: Published): Promise<void> {
+async function publish({ from, to, lines, head, isStray }: Published): Promise<void> {
   const body = Buffer.from(lines.map((line) => `${line}\n`).join(''));
   const complete = {
     log,
@@ -93,7 +97,13 @@ async function publish({ from, to, lines, head }: Published): Promise<void> {
   };
   const messageHeaders = headers();
   for (const [name, value] of evictionHeaders(complete)) messageHeaders.set(name, value);
-  await link.js.publish(link.subjects.evicted(0), body, { headers: messageHeaders });
+  if (isStray) {
+    await link.js.publish(link.subjects.evicted(0), body, { headers: messageHeaders });
+    return;
+  }
+  messageHeaders.set(EVICTION_HEADERS.writer, '0123456789abcdef');
+  const { state } = await link.jsm.streams.info(link.subjects.evictedStream(0));
+  await link.js.publish(link.subjects.evicted(0), body, { headers: messageHeaders, expect: { lastSequence: state.last_seq } });
 }
 
 /** One event of one row for each position in `[from, to)`. */
@@ -242,6 +252,51 @@ describe('what goes wrong', () => {
       expect(rejected).toEqual(['bad_checksum', 'bad_event', 'bad_event', 'bad_event'].map((reason) => `${reason} ${subject}`)),
     );
     subscription.unsubscribe();
+  });
+
+  test('what no store has published is believed only where it contradicts nothing', async () => {
+    await start();
+    await publishRows(1, 3);
+    const isStray = true;
+    await publish({ from: 3, to: 4, lines: [rowOf(3)], isStray }); // of a log without messages nothing is known
+    for (let seq = 1; seq < 6; seq++) await link.js.publish(link.subjects.samples(0, 'h1'), 'anything');
+    await publish({ from: 4, to: 9, lines: [rowOf(8)], isStray });
+    await publish({ from: 4, to: 5, lines: [rowOf(4)], head: { log: log + 1 }, isStray });
+    await publish({ from: 4, to: 5, lines: [rowOf(4).replace('"running"', '"dead"')], isStray });
+    await publishRows(4, 6);
+    await eventually(async () => expect((await info()).position).toEqual({ log, seq: 6 }));
+    expect((await info()).counters).toMatchObject({ rejected_bad_event: 3, rejected_messages: 3, rows: 5, holes: 0 });
+    expect(linesOnDisk(join(directory, '0'))).toEqual([1, 2, 3, 4, 5].map((seq) => rowOf(seq)));
+  });
+
+  test('headers that the client library throws on do not stop it', async () => {
+    await start();
+    await publishRows(1, 3);
+    const raw = await RawClient.open(server.port);
+    for (const block of ['NATS/1.0\r\nbad key: x\r\n\r\n', 'NATS/1.0\r\nA: b\nc\r\n\r\n', 'NATS/1.0 503\r\n\r\n'])
+      await raw.request(link.subjects.evicted(0), block, Buffer.alloc(0), 5_000);
+    raw.close();
+    await publishRows(3, 5);
+    await eventually(async () => expect((await info()).position).toEqual({ log, seq: 5 }));
+    expect((await info()).counters).toMatchObject({ rejected_bad_event: 3, rows: 4 });
+  });
+
+  test('a second one waits for the directory, and goes on where the first has ended', async () => {
+    await start();
+    await publishRows(1, 4);
+    await eventually(async () => expect((await info()).position).toEqual({ log, seq: 4 }));
+    const first = service as RunningService;
+    const waiting: string[] = [];
+    const logger = pino({ level: 'error' }, { write: (text: string) => void waiting.push(text) });
+    const second = startSpillover({ config, logger, stopping: new AbortController().signal });
+    await eventually(() => expect(waiting.join()).toMatch(/is in use by this very process: two would damage what is in it.*Waiting/));
+    await publishRows(4, 6);
+    await eventually(async () => expect((await info()).position).toEqual({ log, seq: 6 }));
+    await first.stop();
+    service = await second;
+    await publishRows(6, 8);
+    await eventually(async () => expect((await info()).position).toEqual({ log, seq: 8 }));
+    expect(linesOnDisk(join(directory, '0'))).toEqual([1, 2, 3, 4, 5, 6, 7].map((seq) => rowOf(seq)));
   });
 
   test('a full disk stops the reading, says so, and goes on by itself', async () => {

@@ -1,9 +1,10 @@
 // The store service against a real nats-server: what goes into the log comes out of window and EVICTED, each row once.
 
 import { cp, rm } from 'node:fs/promises';
+import { headers } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
-import { checkEvictionBody, parseEvictionHead } from '#shared/contract/eviction';
+import { checkEvictionBody, EVICTION_HEADERS, evictionHeaders, parseEvictionHead } from '#shared/contract/eviction';
 import type { StoreInfo, Summary, UnitsReply } from '#shared/contract/queries';
 import { parseRow, type Row, type Sample } from '#shared/contract/row';
 import type { NatsLink } from '#shared/nats/connection';
@@ -238,10 +239,10 @@ describe('store', () => {
       for (let seq = 2; seq <= events.length; seq++) await purgeBelow(link.jsm, link.subjects.evictedStream(0), seq);
       isPurging = false;
     })();
-    while (isPurging) found.push(await evicted.oldestFrom());
+    while (isPurging) found.push(await evicted.oldestFrom(1));
     await purging;
     expect(found).not.toContain(null);
-    expect(await evicted.oldestFrom()).toBe(events.length);
+    expect(await evicted.oldestFrom(1)).toBe(events.length);
   });
 
   test('a restarted store has the same window, without a row lost or doubled', async () => {
@@ -413,6 +414,45 @@ describe('store', () => {
     await s.link.js.publish(s.link.subjects.evicted(0), 'hello again');
     const { floor } = await s.info();
     await first.stop();
+    await s.start();
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, floor }));
+  });
+
+  test('an event that names a floor beyond the log is not followed; as the last one at a start it is named, with what to do', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    const first = await s.start();
+    for (let tick = 0; tick < 200; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(201));
+    const stream = s.link.subjects.evictedStream(0);
+    const { log } = await s.info();
+    /** As a store would publish it, or without its marks. */
+    const forge = (to: number, isMarked: boolean): Promise<number> => {
+      const head = headers();
+      const event = { log, from: 1, to, rows: 0, crc32: 0, reason: 'memory' as const, duplicates: [], dropped: 0 };
+      for (const [name, value] of evictionHeaders(event)) head.set(name, value);
+      if (isMarked) head.set(EVICTION_HEADERS.writer, '0123456789abcdef');
+      return eventually(async () => {
+        const { state } = await s.link.jsm.streams.info(stream);
+        const options = isMarked ? { headers: head, expect: { lastSequence: state.last_seq } } : { headers: head };
+        return (await s.link.js.publish(s.link.subjects.evicted(0), '', options)).seq;
+      });
+    };
+    await forge(1e9, true);
+    await forge(1e9, false);
+    for (let tick = 200; tick < 400; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, role: 'writer' }), { withinMs: 20_000 });
+    const { floor } = await s.info();
+    // At a start, one that no store has published is stepped over.
+    await forge(1e9, false);
+    await first.stop();
+    const second = await s.start();
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, floor }));
+    await second.stop();
+    const sequence = await forge(1e9, true);
+    await expect(s.start()).rejects.toThrow(
+      new RegExp(`has gone back: it ends at 400, but message ${sequence} of ${stream} says.*nats stream rmm ${stream} ${sequence}`),
+    );
+    await s.link.jsm.streams.deleteMessage(stream, sequence);
     await s.start();
     await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, floor }));
   });

@@ -94,8 +94,20 @@ export function parseEvictionHead(header: (name: string) => string): Parsed<Evic
   return { ok: true, value: { log, from, to, rows, crc32: Number.parseInt(crc, 16), reason, duplicates, dropped } };
 }
 
-/** Checks that a body is what its head says: checksum, framing in whole lines, and their number. */
+/**
+ * Whether a store published the message: it names itself and asserts the stream's sequence, which the server has checked. This
+ * tells an event from a message that strayed into the stream, not from a forgery: only permissions keep others from publishing.
+ * @param header value of a header, '' where it is absent
+ * @param sequence of the message in its stream
+ */
+export function isFromStore(header: (name: string) => string, sequence: number): boolean {
+  return /^[0-9a-f]{16}$/.test(header(EVICTION_HEADERS.writer)) && header('Nats-Expected-Last-Sequence') === `${sequence - 1}`;
+}
+
+/** Checks that a body is what its head says: size, checksum, framing in whole lines, and their number. */
 export function checkEvictionBody(head: EvictionHead, body: Uint8Array): Parsed<EvictionEvent> {
+  if (body.length > EVICTION_BYTES_MAX)
+    return { ok: false, reason: 'too_large', detail: `${body.length} bytes, more than ${EVICTION_BYTES_MAX}` };
   if (crc32(body) !== head.crc32)
     return { ok: false, reason: 'bad_checksum', detail: `Spillway-Crc32 of ${head.from} to ${head.to} does not match the body` };
   if (body.length > 0 && body[body.length - 1] !== LINE_BREAK)
@@ -134,7 +146,7 @@ export function parseRanges(text: string): SeqRange[] | null {
     if (match === null) return null;
     const first = Number(match[1]);
     const last = match[2] === undefined ? first : Number(match[2]);
-    if (first <= previous || last < first) return null;
+    if (first <= previous || last < first || !Number.isSafeInteger(last)) return null;
     ranges.push({ first, last });
     previous = last;
   }

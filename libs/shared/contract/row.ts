@@ -2,7 +2,7 @@
 // eviction event and lies in a segment. Written by hand, because it is written once for every sample ever taken;
 // the property test holds it equal to JSON.stringify.
 
-import { METRIC_NAMES, type MetricValues, type State } from './metrics.ts';
+import { METRIC_NAMES, type MetricValues, STATES, type State } from './metrics.ts';
 import { unitHash } from './series.ts';
 
 /** Ends every row where rows stand one after another. */
@@ -68,17 +68,29 @@ function text(value: number): string {
   return value === value ? `${value}` : 'null';
 }
 
-/** Reads a row back; null when the line is not one. Only what this program relies on is checked. */
+/** Reads a row back; null when the line is not one. Keys that are not known, and metrics that are not there, come from other versions. */
 export function parseRow(line: string): Row | null {
   try {
     const row = JSON.parse(line) as Row | null;
-    if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
-    if (typeof row.host !== 'string' || typeof row.unit !== 'string' || !Number.isSafeInteger(row.seq)) return null;
-    if (typeof row.sample !== 'object' || row.sample === null || Number.isNaN(Date.parse(row.sample.timestamp))) return null;
-    return row;
+    if (typeof row !== 'object' || row === null) return null;
+    if (typeof row.host !== 'string' || typeof row.unit !== 'string' || typeof row.unit_hash !== 'string') return null;
+    if (!Number.isSafeInteger(row.seq) || row.seq < 0 || !STATES.includes(row.state)) return null;
+    if (!isCountOrNull(row.pid ?? null) || !isCountOrNull(row.started ?? null)) return null;
+    const { sample } = row;
+    if (typeof sample !== 'object' || sample === null) return null;
+    if (typeof sample.timestamp !== 'string' || Number.isNaN(Date.parse(sample.timestamp))) return null;
+    return METRIC_NAMES.every((name) => isMetricOrNull(sample[name] ?? null)) ? row : null;
   } catch {
     return null;
   }
+}
+
+function isCountOrNull(value: unknown): boolean {
+  return value === null || (Number.isSafeInteger(value) && (value as number) >= 0);
+}
+
+function isMetricOrNull(value: unknown): boolean {
+  return value === null || (typeof value === 'number' && value >= 0 && Number.isFinite(value));
 }
 
 /** The same sample in the shape of a reply. A metric that an older row does not have is null. */

@@ -29,6 +29,11 @@ export function isNoSuchMessage(error: unknown): boolean {
   return apiErrorCode(error) === 10037;
 }
 
+/** A deletion that found nothing to delete. */
+export function isNotDeleted(error: unknown): boolean {
+  return apiErrorCode(error) === 10057;
+}
+
 export function isPermissionViolation(error: unknown): boolean {
   return error instanceof NatsError && error.code === 'PERMISSIONS_VIOLATION';
 }

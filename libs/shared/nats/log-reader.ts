@@ -3,7 +3,8 @@
 // Positions live in the data of whoever reads, never in acknowledgements: those do not survive the killing of a server, and
 // a durable consumer hands a restarted reader newer messages before older ones. So the consumer here is ephemeral, without
 // acknowledgements, made at our position, and made anew at our position whenever anything is in doubt: a missed heartbeat, a
-// deleted consumer, a restarted server, a message that is not the next one delivered.
+// deleted consumer, a restarted server, a message that is not the next one delivered, positions that are left out: only what is
+// left out again is believed to be gone.
 //
 // At most one pull request is out at a time and the next goes out when its messages have been taken, so what is held in
 // memory is at most one request's worth: `messagesMax` messages and, but for a single larger message, `bytesMax` bytes.
@@ -12,12 +13,14 @@ import { AckPolicy, createInbox, DeliverPolicy, type Msg, type MsgHdrs, nanos, t
 import type { Logger } from '#shared/runtime/logging';
 import type { NatsLink } from './connection.ts';
 import { isStreamNotFound, messageOf } from './errors.ts';
+import { readHeaders } from './message-headers.ts';
 
 export interface LogMessage {
   readonly seq: number;
   /** When JetStream stored it, ms. */
   readonly timeMs: number;
   readonly subject: string;
+  /** Undefined when there are none, or none that can be read. */
   readonly headers: MsgHdrs | undefined;
   readonly data: Uint8Array;
   /** Messages in the stream behind this one, when it was delivered. */
@@ -73,6 +76,8 @@ export class LogReader {
   private received: LogMessage[] = [];
   private receivedBytes = 0;
   private heardMs = 0;
+  /** Sequence of a message before which positions were left out, until it comes again. */
+  private suspect: number | null = null;
   /** Set when the next message alone is larger than `bytesMax`: it is asked for by itself. */
   private isNextOversize = false;
   private wake: (() => void) | null = null;
@@ -204,12 +209,13 @@ export class LogReader {
     const consumer = this.consumer;
     if (consumer === null || consumer.inbox !== inbox) return;
     this.heardMs = Date.now();
-    const status = message.headers?.code ?? 0;
-    if (status !== 0 && message.data.length === 0 && !message.reply) this.onStatus(message, status);
-    else this.onDelivery(consumer, message);
+    const head = readHeaders(() => message.headers);
+    const status = head?.code ?? 0;
+    if (status !== 0 && message.data.length === 0 && !message.reply) this.onStatus(message.subject, status, head?.description ?? '');
+    else this.onDelivery(consumer, message, head);
   }
 
-  private onDelivery(consumer: Consumer, message: Msg): void {
+  private onDelivery(consumer: Consumer, message: Msg, head: MsgHdrs | undefined): void {
     const place = parsePlace(message.reply ?? '');
     if (place === null) return;
     if (place.delivery !== consumer.nextDelivery) {
@@ -219,13 +225,24 @@ export class LogReader {
       this.scheduleWake();
       return;
     }
+    if (place.seq > this.position && place.seq !== this.suspect) {
+      this.suspect = place.seq;
+      this.options.logger.warn(
+        { stream: this.stream, position: this.position, seq: place.seq },
+        'positions were left out, making the consumer anew',
+      );
+      this.dropConsumer();
+      this.scheduleWake();
+      return;
+    }
+    this.suspect = null;
     consumer.nextDelivery++;
     this.position = place.seq + 1;
     this.received.push({
       seq: place.seq,
       timeMs: place.timeMs,
       subject: message.subject,
-      headers: message.headers,
+      headers: head,
       data: message.data,
       pending: place.pending,
     });
@@ -234,11 +251,10 @@ export class LogReader {
     this.scheduleWake();
   }
 
-  private onStatus(message: Msg, status: number): void {
-    if (status === 100 || message.subject !== this.request?.reply) return;
+  private onStatus(subject: string, status: number, description: string): void {
+    if (status === 100 || subject !== this.request?.reply) return;
     const request = this.request;
     this.request = null;
-    const description = message.headers?.description ?? '';
     if (status === 409 && /max ?bytes/i.test(description)) {
       if (request.received === 0) this.isNextOversize = true;
     } else if (status !== 404 && status !== 408) {

@@ -1,7 +1,7 @@
 // The file operations the segment log uses, as one small port, so that a test can make the n-th of them fail, write only
 // some of the bytes, or stop the world there. The default is node:fs/promises itself.
 
-import { mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
 
 export interface DiskFile {
   /** Bytes read; 0 at the end of the file. */
@@ -24,6 +24,7 @@ export interface Disk {
   mkdir(path: string, options: { recursive: true }): Promise<unknown>;
   readdir(path: string, options: { withFileTypes: true }): Promise<DirectoryEntry[]>;
   open(path: string, flags: string): Promise<DiskFile>;
+  /** Of a symbolic link itself, not of what it points to. */
   stat(path: string): Promise<{ size: number }>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
@@ -33,7 +34,7 @@ export const realDisk: Disk = {
   mkdir,
   readdir: (path, options) => readdir(path, options),
   open: (path, flags) => open(path, flags),
-  stat,
+  stat: lstat,
   rename,
   unlink,
 };

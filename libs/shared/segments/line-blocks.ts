@@ -6,6 +6,17 @@ import type { DiskFile } from './disk.ts';
 import { LINE_BREAK } from './record-format.ts';
 
 const CHUNK_BYTES = 256 * 1024;
+/** Far above the longest line that is ever written: a file without line breaks must not be gathered in memory. */
+const LINE_BYTES_MAX = 4 * 1024 * 1024;
+
+/** What was read is no text of lines. */
+export class LineTooLongError extends Error {
+  readonly code = 'line_too_long';
+  constructor() {
+    super(`a line is longer than ${LINE_BYTES_MAX} bytes`);
+    this.name = 'LineTooLongError';
+  }
+}
 
 /** The bytes of `[from, to)`, chunk by chunk; fewer when the file ends before. */
 export async function* readChunks(file: DiskFile, from: number, to: number): AsyncGenerator<Buffer> {
@@ -33,17 +44,23 @@ export async function* readGunzipped(file: DiskFile): AsyncGenerator<Buffer> {
   }
 }
 
-/** Cuts chunks at line breaks. What follows the last line break is not a line and is not given out. */
+/**
+ * Cuts chunks at line breaks. What follows the last line break is not a line and is not given out.
+ * @throws {LineTooLongError}
+ */
 export async function* wholeLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let rest: Buffer | null = null;
+  let rest: Buffer[] = [];
+  let restBytes = 0;
   for await (const chunk of chunks) {
     const end = chunk.lastIndexOf(LINE_BREAK) + 1;
-    if (end === 0) {
-      rest = rest === null ? chunk : Buffer.concat([rest, chunk]);
-      continue;
+    if (end > 0) {
+      const lines = chunk.subarray(0, end);
+      yield rest.length === 0 ? lines : Buffer.concat([...rest, lines]);
+      rest = [];
+      restBytes = 0;
     }
-    const lines = chunk.subarray(0, end);
-    yield rest === null ? lines : Buffer.concat([rest, lines]);
-    rest = end === chunk.length ? null : chunk.subarray(end);
+    if (end < chunk.length) rest.push(chunk.subarray(end));
+    restBytes += chunk.length - end;
+    if (restBytes > LINE_BYTES_MAX) throw new LineTooLongError();
   }
 }

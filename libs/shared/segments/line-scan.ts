@@ -1,5 +1,6 @@
 // Reads through the lines of a segment and says what they are: totals, positions, and how far they are good.
 
+import { LineTooLongError } from './line-blocks.ts';
 import { addTimes, emptyTotals, forEachLine, type RecordFormat, type Totals } from './record-format.ts';
 
 export interface LineScan extends Totals {
@@ -25,7 +26,7 @@ export interface Expectation {
  */
 export async function scanStrictly(blocks: AsyncIterable<Buffer>, format: RecordFormat, expected: Expectation): Promise<LineScan> {
   const scan = emptyScan();
-  for await (const block of blocks) {
+  for await (const block of untilOverlong(blocks, scan)) {
     forEachLine(block, (start, end) => {
       const seq = format.seqOf(block, start, end);
       scan.problem = orderProblem(seq, scan.last, expected.first) ?? (expected.isParsed ? parseProblem(block, start, end) : null);
@@ -35,6 +36,16 @@ export async function scanStrictly(blocks: AsyncIterable<Buffer>, format: Record
     if (scan.problem !== null) break;
   }
   return scan;
+}
+
+/** What comes before a line that is too long: it is as good as it would be without it. */
+async function* untilOverlong(blocks: AsyncIterable<Buffer>, scan: LineScan): AsyncGenerator<Buffer> {
+  try {
+    yield* blocks;
+  } catch (error) {
+    if (!(error instanceof LineTooLongError)) throw error;
+    scan.problem = error.message;
+  }
 }
 
 /** Reads all lines; those without a position count as bytes only. */

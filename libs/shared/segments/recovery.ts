@@ -29,8 +29,11 @@ interface Found {
   readonly last: number | null;
 }
 
-/** What is in the directory, in order. All that it returns is durable. */
-export async function recoverDirectory(directory: SegmentDirectory): Promise<Catalogue> {
+/**
+ * What is in the directory, in order. All that it returns is durable.
+ * @param logMax segments of a later log are moved aside: believed, they would make everything that comes one of an older log
+ */
+export async function recoverDirectory(directory: SegmentDirectory, logMax: number): Promise<Catalogue> {
   await makeDirectory(directory);
   const names = await fileNames(directory);
   for (const name of names) if (isTemporaryName(directory.prefix, name)) await removeFile(directory, name);
@@ -38,16 +41,48 @@ export async function recoverDirectory(directory: SegmentDirectory): Promise<Cat
     const parsed = parseSegmentName(directory.prefix, name);
     return parsed === null ? [] : [{ name, ...parsed }];
   });
+  const future = found.filter(({ log }) => log > logMax);
+  for (const { name } of future) await setAside(directory, name, 'its log lies in the future');
   const dropped = await settleInterruptedSealings(directory, found);
   const catalogue = new Catalogue();
-  const kept = found.filter(({ name }) => !dropped.has(name)).sort(compareSegments);
+  const kept = found.filter((one) => !future.includes(one) && !dropped.has(one.name)).sort(compareSegments);
   for (const one of kept) {
     const segment =
       one.last === null ? await recoverRaw(directory, one, one === kept.at(-1)) : await recoverSealed(directory, one, one.last);
     if (segment !== null) catalogue.add(segment);
   }
+  await setRepetitionsAside(directory, catalogue);
   await syncNames(directory);
   return catalogue;
+}
+
+/** Segments that lie within another's positions are copies, and their rows would be there twice; unless the other is not what its name says. */
+async function setRepetitionsAside(directory: SegmentDirectory, catalogue: Catalogue): Promise<void> {
+  const isWithin = (inner: Segment, outer: Segment): boolean =>
+    inner !== outer && inner.log === outer.log && inner.first >= outer.first && inner.last <= outer.last && inner.first < outer.last;
+  for (const inner of [...catalogue.oldestFirst]) {
+    const outer = catalogue.oldestFirst.find((one) => isWithin(inner, one));
+    if (outer === undefined) continue;
+    const scan = outer.isSealed ? await scanWhole(directory, outer, outer.last) : null;
+    const away = typeof scan === 'string' ? outer : inner;
+    await setAside(directory, away.name, typeof scan === 'string' ? scan : `its positions are in ${outer.name}`);
+    catalogue.remove(away);
+  }
+}
+
+async function setAside(directory: SegmentDirectory, name: string, problem: string): Promise<void> {
+  await quarantineFile(directory, name, (await fileSize(directory, name)) ?? 0, problem);
+}
+
+/** Reads a sealed segment; a sentence when that cannot be done, or it does not begin and end where its name says. */
+async function scanWhole(
+  directory: SegmentDirectory,
+  { name, first }: Pick<Found, 'name' | 'first'>,
+  last: number,
+): Promise<LineScan | string> {
+  const scan = await scanSealed(directory, name);
+  if (typeof scan === 'string' || (scan.first === first && scan.last === last)) return scan;
+  return `it has positions ${scan.first} to ${scan.last}, its name says ${first} to ${last}`;
 }
 
 /** Where a segment is there both raw and sealed, keeps the sealed one if it is complete. Returns the names removed. */
@@ -57,7 +92,7 @@ async function settleInterruptedSealings(directory: SegmentDirectory, found: rea
     for (const sealed of found.filter((other) => other.last !== null && compareSegments(other, raw) === 0)) {
       await syncNames(directory); // the sealed name first, then the end of the raw one
       const rawBytes = await fileSize(directory, raw.name);
-      const scan = await scanSealed(directory, sealed.name);
+      const scan = await scanWhole(directory, sealed, sealed.last ?? 0);
       const isComplete = typeof scan !== 'string' && scan.contentBytes >= (rawBytes ?? 0);
       const name = isComplete ? raw.name : sealed.name;
       await removeFile(directory, name);
@@ -78,6 +113,8 @@ async function recoverRaw(directory: SegmentDirectory, found: Found, isNewest: b
     scan = await readable(() =>
       scanStrictly(wholeLines(readChunks(file, 0, size)), directory.format, { first: found.first, isParsed: isNewest }),
     );
+    // Without a good line there is nothing to leave, and it goes as it is, however large.
+    if (typeof scan !== 'string' && scan.last === null && scan.problem !== null) scan = scan.problem;
     if (typeof scan !== 'string') await cutAfter(directory, found.name, file, scan, size);
   } finally {
     await file.close();
@@ -117,8 +154,9 @@ async function cutAfter(directory: SegmentDirectory, name: string, file: DiskFil
 export async function recoverSealed(directory: SegmentDirectory, found: Omit<Found, 'last'>, last: number): Promise<Segment | null> {
   const diskBytes = await fileSize(directory, found.name);
   if (diskBytes === null) return null;
+  // What the header says is believed, under an end that agrees with it; anything else is read.
   const metadata = await readable(() => sealedMetadata(directory, found.name, diskBytes));
-  const totals = metadata ?? (await scanSealed(directory, found.name));
+  const totals = metadata ?? (await scanWhole(directory, found, last));
   if (typeof totals === 'string') {
     await quarantineFile(directory, found.name, diskBytes, totals);
     return null;

@@ -12,7 +12,7 @@ import { type DiskFile, isMissing, writeWhole } from './disk.ts';
 import type { Exclusive } from './exclusive.ts';
 import { createCompressor, gzipHeader, gzipTrailer } from './gzip-member.ts';
 import { readChunks } from './line-blocks.ts';
-import { pathOf, removeFile, type SegmentDirectory, syncNames } from './segment-directory.ts';
+import { fileSize, pathOf, removeFile, type SegmentDirectory, syncNames } from './segment-directory.ts';
 import { DiskFailedError, isDiskFailure, textOf } from './segment-errors.ts';
 import { sealedName, TEMPORARY_SUFFIX } from './segment-name.ts';
 
@@ -80,8 +80,10 @@ export class Sealer {
     const name = sealedName(directory.prefix, segment.log, segment.first, segment.last);
     const raw = await disk.open(pathOf(directory, segment.name), 'r');
     try {
-      this.temporary = { segment, name: `${name}${TEMPORARY_SUFFIX}`, bytes: 0 };
-      const file = await disk.open(pathOf(directory, this.temporary.name), 'w');
+      const temporary = `${name}${TEMPORARY_SUFFIX}`;
+      // Not over what is there: opening somebody's FIFO would wait for ever.
+      const file = await disk.open(pathOf(directory, temporary), 'wx');
+      this.temporary = { segment, name: temporary, bytes: 0 };
       try {
         for await (const chunk of gzipped(raw, segment)) await this.write(segment, file, chunk);
         await syncOrFail(`sync ${name}`, () => file.datasync());
@@ -108,6 +110,7 @@ export class Sealer {
     const { directory } = this.host;
     const { temporary } = this;
     if (!this.host.isWanted(segment) || temporary === null) throw new NotWantedError();
+    if ((await fileSize(directory, name)) !== null) throw new Error(`${name} is there already, and not ours`);
     await directory.disk.rename(pathOf(directory, temporary.name), pathOf(directory, name));
     await syncOrFail(`sync the directory of ${name}`, () => syncNames(directory));
     const rawName = segment.name;

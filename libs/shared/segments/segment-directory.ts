@@ -20,7 +20,7 @@ export function pathOf(directory: SegmentDirectory, name: string): string {
 }
 
 /** Makes the directory, and its own name durable, if it is not there. */
-export async function makeDirectory({ disk, path }: SegmentDirectory): Promise<void> {
+export async function makeDirectory({ disk, path }: Pick<SegmentDirectory, 'disk' | 'path'>): Promise<void> {
   const firstMade = await disk.mkdir(path, { recursive: true });
   if (firstMade === undefined) return;
   for (let made = resolve(path); ; made = dirname(made)) {

@@ -65,7 +65,7 @@ export class SegmentUnreadableError extends Error {
 /** The operating system's codes, unlike Node's own (ERR_...) and zlib's (Z_...). */
 const ERRNO = /^E[A-Z0-9]+$/;
 const FAILURES = new Set(['EIO', 'EROFS', 'EBADF', 'ENXIO', 'ENODEV', 'ESTALE', 'EUCLEAN']);
-const REFUSALS = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENAMETOOLONG', 'ELOOP']);
+const REFUSALS = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENOENT', 'ENAMETOOLONG', 'ELOOP']);
 
 /** Whether trying again in this process cannot help. */
 export function isDiskFailure(error: unknown): boolean {
@@ -84,10 +84,10 @@ export function typedOpenError(directory: string, error: unknown): unknown {
   return typedDiskError(`open segments in ${directory}`, error);
 }
 
-/** Whether reading failed because of what is (not) there: an error of zlib, or of the medium. */
+/** Whether reading failed because of what is (not) there: an error of zlib or of the medium, or no lines. */
 export function isDamage(error: unknown): boolean {
   const code = diskErrorCode(error);
-  return code === 'EIO' || code.startsWith('Z_');
+  return code === 'EIO' || code === 'line_too_long' || code.startsWith('Z_');
 }
 
 function remedyOf(code: string): string {

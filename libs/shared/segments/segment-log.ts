@@ -10,7 +10,7 @@
 //   5. The position is read from the data. There is no other file to disagree with it.
 //   6. Files that do not have our names are never counted, changed or deleted.
 //
-// One process per directory. No timers, no clock: whoever owns it calls `rescan` now and then.
+// One process per directory: whoever opens it holds its lock (libs/shared/runtime/directory-lock.ts). No timers, no clock: whoever owns it calls `rescan` now and then.
 
 import { type Entry, joinNeighbours, type PlannedWrite, planAppend } from './append-plan.ts';
 import { type Catalogue, compareSegments, type Segment } from './catalogue.ts';
@@ -47,6 +47,8 @@ export interface SegmentLogOptions {
   readonly format: RecordFormat;
   readonly onEvent: OnSegmentEvent;
   readonly disk?: Disk;
+  /** Segments of a later log are moved aside at opening. Absent: whatever fits a name is believed. */
+  readonly logMax?: number;
 }
 
 /** Where the log ends: the position of its newest record, and how many records of that position it has. */
@@ -94,7 +96,7 @@ export async function openSegmentLog(options: SegmentLogOptions): Promise<Segmen
   };
   let log: SegmentLog | null = null;
   try {
-    log = new SegmentLog(directory, options, await recoverDirectory(directory));
+    log = new SegmentLog(directory, options, await recoverDirectory(directory, options.logMax ?? LOG_MAX));
     await log.start();
     return log;
   } catch (error) {
@@ -562,7 +564,10 @@ export class SegmentLog {
       const { newest } = this.catalogue;
       if (newest === null) return null;
       try {
-        return { log: newest.log, seq: newest.last, rowsOfSeq: await this.countRows(newest.log, newest.last) };
+        const rowsOfSeq = await this.countRows(newest.log, newest.last);
+        if (rowsOfSeq === 0)
+          throw new SegmentUnreadableError(newest.name, `it has no row of position ${newest.last}, where its name says it ends`);
+        return { log: newest.log, seq: newest.last, rowsOfSeq };
       } catch (error) {
         if (!(error instanceof SegmentUnreadableError)) throw error;
         await this.setAsideNow(error.segment, error.message);
