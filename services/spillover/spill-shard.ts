@@ -44,6 +44,8 @@ const PULL_BYTES_MAX = 8 * 1024 * 1024;
 const UPKEEP_INTERVAL_MS = 3_000;
 /** A stream that is deleted is gone for good after this time. */
 const DELETION_MS = 1_000;
+/** Of a stream's limit: purged at once when so much has been read, or a store that a full stream holds up would wait for the interval. */
+const PURGE_SHARE = 0.25;
 const DISK_FULL_RETRY_MS_MIN = 250;
 const DISK_FULL_RETRY_MS_MAX = 5_000;
 const IN_USE_RETRY_MS = 1_000;
@@ -95,6 +97,8 @@ export class SpillShard {
   private handled = 0;
   private carrier = 0;
   private purged = 0;
+  /** Payload bytes handled since the last purge. */
+  private handledBytes = 0;
   /** Creation time of the stream that is read: sequences of another one mean something else. */
   private streamCreated: string;
   private knownLog: KnownLog;
@@ -191,6 +195,7 @@ export class SpillShard {
     const holes: Hole[] = [];
     let handled = this.handled;
     let carrier = this.carrier;
+    let handledBytes = this.handledBytes;
     let isBroken = false;
     this.isLogFresh = false;
     for (const message of messages) {
@@ -200,12 +205,14 @@ export class SpillShard {
         break;
       }
       handled = message.seq;
+      handledBytes += message.data.length;
       if (outcome === 'carrier') carrier = message.seq;
       this.lag = message.pending;
     }
     if (entries.length > 0 && !(await this.append(entries))) return;
     this.handled = handled;
     this.carrier = carrier;
+    this.handledBytes = handledBytes;
     this.synced = this.intake.position;
     await this.remember(holes.map(gapOfHole));
     // From the beginning: a server that lost the end of the stream gives its sequences out again, positions it cannot.
@@ -356,8 +363,10 @@ export class SpillShard {
   }
 
   private async upkeepWhenDue(): Promise<void> {
-    if (Date.now() - this.upkeepMs < UPKEEP_INTERVAL_MS) return;
+    const isMuchHandled = this.handledBytes >= PURGE_SHARE * this.parts.config.nats.evicted_max_bytes;
+    if (!isMuchHandled && Date.now() - this.upkeepMs < UPKEEP_INTERVAL_MS) return;
     this.upkeepMs = Date.now();
+    this.handledBytes = 0;
     await this.rescan();
     if (!this.parts.link.isConnected()) return; // a question would be lost, and its timeout waited for when NATS is back
     try {

@@ -2,6 +2,7 @@
 // has one fault at a time; different targets fail together. Every fault ends by itself, with its target whole again.
 
 import { setTimeout as delay } from 'node:timers/promises';
+import type { DiskFailure, DiskOrder } from './disk-order.ts';
 import type { Load } from './load.ts';
 import type { LossyLink, Weather } from './lossy-link.ts';
 import type { ManagedProcess } from './managed-process.ts';
@@ -16,6 +17,7 @@ export interface World {
   readonly processes: Readonly<Record<ProcessName, ManagedProcess>>;
   readonly links: Readonly<Record<LinkName, LossyLink>>;
   readonly disk: SpillDisk;
+  readonly diskOrder: DiskOrder;
   readonly load: Load;
 }
 
@@ -24,7 +26,10 @@ export interface Fault {
   readonly target: Target;
   /** Time until the next fault begins. */
   readonly gapMs: number;
-  /** @returns false when it could not be done */
+  /**
+   * @returns false when it could not be done
+   * @throws {WrongReactionError} when the product did not do what it must do about it
+   */
   run(world: World): Promise<boolean>;
 }
 
@@ -33,6 +38,13 @@ interface FaultKind {
   readonly target: Target;
   readonly weight: number;
   run(world: World, random: Random, lengthMs: number): Promise<boolean>;
+}
+
+export class WrongReactionError extends Error {
+  constructor(sentence: string) {
+    super(sentence);
+    this.name = 'WrongReactionError';
+  }
 }
 
 const GAP_MS_MAX = 900;
@@ -90,13 +102,15 @@ const LINK_KINDS: readonly FaultKind[] = (['store', 'spillover', 'collectors'] a
 const DUPLICATES = 'duplicates without id';
 const LOAD_KINDS: readonly FaultKind[] = [
   onLoad(DUPLICATES, async (load, random) => load.sendDuplicates(random.between(1, 20))),
+  onLoad('retries under their id', (load, random) => load.retryAccepted(random, random.between(1, 20), true)),
   onLoad('malformed messages', async (load, random) => load.sendMalformed(random, random.between(1, 8))),
   onLoad('collector starts again', async (load, random) => load.startAgain(random)),
   onLoad('late and reordered batches', (load, random, lengthMs) => load.holdBack(random, lengthMs)),
+  onLoad('clock step of a host', (load, random, lengthMs) => load.stepClock(random, lengthMs)),
 ];
 
 /** Seen: nats-server forgets the ids of purged messages when it starts again, so these may count twice. */
-const LATE_RETRY_KIND = onLoad('retries of accepted batches', (load, random) => load.retryLate(random, random.between(1, 20)));
+const LATE_RETRY_KIND = onLoad('retries after a restart', (load, random) => load.retryAccepted(random, random.between(1, 20), false));
 
 function onLoad(kind: string, work: (load: Load, random: Random, lengthMs: number) => Promise<void>): FaultKind {
   return { kind, target: 'load', weight: 1.5, run: ({ load }, random, lengthMs) => work(load, random, lengthMs).then(() => true) };
@@ -120,12 +134,40 @@ const DISK_KIND: FaultKind = {
   },
 };
 
+/** Writes come about once a second, those that need the directory synced every few seconds. */
+const DISK_CALL_MS_MAX = 6_000;
+const EXIT_MS_MAX = 10_000;
+const DISK_FAILURE_KINDS: readonly FaultKind[] = [
+  onDisk('EIO on fdatasync', { operation: 'datasync', code: 'EIO' }, 'ends'),
+  onDisk('ENOSPC on fdatasync', { operation: 'datasync', code: 'ENOSPC' }, 'ends'),
+  onDisk('EIO on fsync of directory', { operation: 'sync', code: 'EIO' }, 'ends'),
+  onDisk('EIO on write', { operation: 'writev', code: 'EIO' }, 'ends'),
+  onDisk('ENOSPC on write', { operation: 'writev', code: 'ENOSPC' }, 'goes on'),
+  onDisk('short writes', { operation: 'writev', code: null }, 'goes on'),
+];
+
+/** After a failed sync or EIO nothing is known of what is on disk: the spillover must end, and recovers by starting again. */
+function onDisk(kind: string, failure: Pick<DiskFailure, 'operation' | 'code'>, reaction: 'ends' | 'goes on'): FaultKind {
+  return {
+    kind,
+    target: 'spillover',
+    weight: 1,
+    run: async ({ processes, diskOrder }, random) => {
+      const { spillover } = processes;
+      const nth = failure.operation === 'sync' ? 1 : random.between(1, 4);
+      const times = reaction === 'ends' ? 1 : random.between(1, 5);
+      const { starts } = spillover;
+      if (!(await diskOrder.give({ ...failure, nth, times }, DISK_CALL_MS_MAX))) return false;
+      if (reaction === 'goes on' || (await spillover.untilEndedSince(starts, EXIT_MS_MAX))) return true;
+      throw new WrongReactionError(`${kind}: the spillover did not end within ${EXIT_MS_MAX / 1_000} s`);
+    },
+  };
+}
+
 export interface FaultOptions {
   /** False where a disk cannot be made full. */
   readonly hasFullDisk: boolean;
   readonly hasLateRetries: boolean;
-  /** The targets to choose from; absent: all. */
-  readonly only?: readonly Target[];
 }
 
 /** The faults of a seed, one after the other, without end. */
@@ -134,21 +176,29 @@ export function* faultsOf(random: Random, options: FaultOptions): Generator<Faul
     ...PROCESS_KINDS,
     ...LINK_KINDS,
     ...LOAD_KINDS,
+    ...DISK_FAILURE_KINDS,
     ...(options.hasFullDisk ? [DISK_KIND] : []),
     ...(options.hasLateRetries ? [LATE_RETRY_KIND] : []),
   ];
   // With late retries no copies without an id: nobody could say which of the two a doubled row comes from.
-  const kinds = all.filter(
-    ({ kind, target }) => (options.only?.includes(target) ?? true) && !(options.hasLateRetries && kind === DUPLICATES),
-  );
-  for (;;) {
-    const { kind, target, run } = random.weighted(kinds);
-    const lengthMs = lengthOf(random);
-    const gapMs = random.between(0, GAP_MS_MAX);
-    // Its own numbers: faults run side by side, and what one draws must not depend on how long another took.
-    const own = new Random(random.between(0, 0xffff_ffff));
-    yield { kind, target, gapMs, run: (world) => run(world, own, lengthMs) };
-  }
+  const kinds = all.filter(({ kind }) => !(options.hasLateRetries && kind === DUPLICATES));
+  for (;;) yield drawn(random, kinds, lengthOf(random), random.between(0, GAP_MS_MAX));
+}
+
+/**
+ * Faults that a naive spillover does not survive: it or nats-server is killed for a moment, shorter than its unacknowledged events are
+ * waited for, and then it has the time to write newer ones.
+ */
+export function* controlFaultsOf(random: Random): Generator<Fault, never> {
+  const kinds = PROCESS_KINDS.filter(({ kind }) => kind === 'SIGKILL spillover' || kind === 'SIGKILL nats');
+  for (;;) yield drawn(random, kinds, random.between(0, 500), random.between(2_500, 3_500));
+}
+
+function drawn(random: Random, kinds: readonly FaultKind[], lengthMs: number, gapMs: number): Fault {
+  const { kind, target, run } = random.weighted(kinds);
+  // Its own numbers: faults run side by side, and what one draws must not depend on how long another took.
+  const own = new Random(random.between(0, 0xffff_ffff));
+  return { kind, target, gapMs, run: (world) => run(world, own, lengthMs) };
 }
 
 /** Mostly short, so that many fit; sometimes longer than a timeout. */

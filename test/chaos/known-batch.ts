@@ -34,6 +34,16 @@ export const hostName = (host: number): string => `host-${host}`;
 export const unitName = (unit: number): string => `unit-${unit}`;
 export const bootName = (boot: number): string => `boot${boot}`;
 
+const BOOT_STEP = 1_000_000;
+const TICK_STEP = 10_000;
+
+/** What the RSS of a row says about where it comes from; null when it is none of ours. */
+export function sourceOfValues(rssBytes: unknown): { readonly boot: number; readonly tick: number; readonly unit: number } | null {
+  if (typeof rssBytes !== 'number' || !Number.isSafeInteger(rssBytes) || rssBytes < 0) return null;
+  const source = Math.floor(rssBytes / TICK_STEP);
+  return { boot: Math.floor(source / BOOT_STEP), tick: source % BOOT_STEP, unit: rssBytes % TICK_STEP };
+}
+
 /** 53 bits hold boot, tick and unit side by side, so that a row says itself which one it is. */
 export function knownValues(host: number, boot: number, tick: number, unit: number): KnownValues {
   const hash = mixed(host, boot, tick, unit);
@@ -41,7 +51,7 @@ export function knownValues(host: number, boot: number, tick: number, unit: numb
     pid: 1_000 + unit,
     started: STARTED_MS + boot * 1_000 + host,
     cpu_percent: hash % 7 === 0 ? null : (hash % 40_000) / 100,
-    rss_bytes: (boot * 1_000_000 + tick) * 10_000 + unit,
+    rss_bytes: (boot * BOOT_STEP + tick) * TICK_STEP + unit,
     io_read_bytes: hash * 1_024 + host,
     io_write_bytes: hash % 5 === 0 ? null : mixed(hash),
     net_rx_bytes: null,

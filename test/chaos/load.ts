@@ -1,14 +1,14 @@
 // The load: hosts with hundreds of units, each publishing a known batch per tick until JetStream acknowledges it, as a collector
-// does: fresh ones first, what failed second, under the same id, over connections of their own. What waits is bounded: a host
+// does: what may have arrived first, then fresh ones, what was held back last, each under its id, over connections of their own. What waits is bounded: a host
 // whose outbox is full takes no tick. Nothing is ever given up, so that at the end every batch sent is one that was accepted.
 //
-// On demand a host starts again (ticks begin at 0), holds batches back and sends them late and shuffled, sends accepted ones again
-// without an id, and somebody sends what is no batch at all.
+// On demand a host starts again (ticks begin at 0), has its clock set wrong for a while, holds batches back and sends them late and
+// shuffled, sends accepted ones again with or without their id, and somebody sends what is no batch at all.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
 import type { NatsLink } from '#shared/nats/connection';
-import type { Ledger } from './checker.ts';
+import type { Accept, Ledger } from './checker.ts';
 import { hostName, knownBatch } from './known-batch.ts';
 import type { Random } from './random.ts';
 
@@ -21,11 +21,11 @@ export interface HostPlan {
 
 /** The fourth splits its ticks into parts; the fifth's ticks need several eviction events each. */
 export const HOSTS: readonly HostPlan[] = [
-  { units: 60, intervalMs: 100, bytesMax: 512 * 1024 },
-  { units: 60, intervalMs: 100, bytesMax: 512 * 1024 },
-  { units: 60, intervalMs: 100, bytesMax: 512 * 1024 },
-  { units: 60, intervalMs: 250, bytesMax: 2_500 },
-  { units: 2_000, intervalMs: 2_500, bytesMax: 512 * 1024 },
+  { units: 30, intervalMs: 100, bytesMax: 512 * 1024 },
+  { units: 30, intervalMs: 100, bytesMax: 512 * 1024 },
+  { units: 30, intervalMs: 100, bytesMax: 512 * 1024 },
+  { units: 60, intervalMs: 500, bytesMax: 2_500 },
+  { units: 2_000, intervalMs: 5_000, bytesMax: 512 * 1024 },
 ];
 
 const IN_FLIGHT_MAX = 4;
@@ -37,21 +37,31 @@ const BURST_BATCHES_MIN = 40;
 /** About twenty seconds of all hosts. */
 const RECENT_MAX = 800;
 const REPEAT_TIMEOUT_MS = 1_000;
+/** The first ones, which tick several times a second. */
+const QUICK_HOSTS = 4;
+const CLOCK_STEP_MS_MAX = 1_500;
+const CLOCK_STEP_MINUTES_MAX = 24 * 60;
 
 interface Waiting {
   readonly id: string;
   readonly host: number;
   readonly payload: Uint8Array;
   readonly rows: number;
-  readonly accept: (seq: number) => void;
+  readonly accept: Accept;
+  /** Number of the start of nats-server that its first attempt without an answer was made to; null when there was none. */
+  unansweredStart: number | null;
+}
+
+interface Accepted {
+  readonly batch: Waiting;
+  /** Number of the start of nats-server that has acknowledged it. */
+  readonly serverStart: number;
 }
 
 export class Load {
-  /** Copies of accepted batches sent again without an id, and messages that are no batch. */
-  readonly sentBesides = { duplicates: 0, lateRetries: 0, malformed: 0 };
+  /** Accepted batches sent again without and with their id, and messages that are no batch. */
+  readonly sentBesides = { duplicates: 0, retries: 0, malformed: 0 };
   acceptedRows = 0;
-  firstTs = Number.POSITIVE_INFINITY;
-  lastTs = 0;
   lastSeq = 0;
   /** Acknowledgements that said "had it already". */
   duplicateAcks = 0;
@@ -60,23 +70,29 @@ export class Load {
   private readonly link: NatsLink;
   /** For what is sent once and never again: it must arrive soon or not at all. */
   private readonly besides: NatsLink;
+  private readonly serverStart: () => number;
   private readonly hosts: Host[];
   private isTicking = true;
   private isRunning = true;
   private readonly work: Promise<unknown>[] = [];
   private duplicatesWanted = 0;
   /** Accepted lately, oldest first: what a collector sends again whose acknowledgement was lost in an outage. */
-  private readonly recent: Waiting[] = [];
+  private readonly recent: Accepted[] = [];
 
-  constructor(ledger: Ledger, link: NatsLink, besides: NatsLink, plans: readonly HostPlan[]) {
+  /** @param serverStart number of nats-server's present start */
+  constructor(ledger: Ledger, link: NatsLink, besides: NatsLink, serverStart: () => number, plans: readonly HostPlan[]) {
     this.ledger = ledger;
     this.link = link;
     this.besides = besides;
+    this.serverStart = serverStart;
     this.hosts = plans.map((plan, number) => new Host(number, plan));
   }
 
   get waiting(): number {
-    return this.hosts.reduce((sum, host) => sum + host.fresh.length + host.backlog.length + host.held.length + host.inFlight, 0);
+    return this.hosts.reduce(
+      (sum, host) => sum + host.failed.length + host.fresh.length + host.backlog.length + host.held.length + host.inFlight,
+      0,
+    );
   }
 
   start(): void {
@@ -110,15 +126,29 @@ export class Load {
     this.duplicatesWanted += count;
   }
 
-  /** Batches accepted up to a while ago are sent again under their ids, until somebody answers. */
-  async retryLate(random: Random, count: number): Promise<void> {
-    const chosen = Array.from({ length: count }, () => this.recent[random.between(0, this.recent.length - 1)]);
-    for (const batch of chosen) {
+  /** The clock of a host is wrong by minutes to a day for a while, ahead or behind, and is then set right. */
+  async stepClock(random: Random, ms: number): Promise<void> {
+    const host = this.hosts[random.between(0, QUICK_HOSTS - 1)] as Host;
+    const stepMs = random.between(1, CLOCK_STEP_MINUTES_MAX) * 60_000;
+    host.clockStepMs = random.isTrueIn(0.5) ? stepMs : -stepMs;
+    // Two ticks at least: one that took none in the meantime would not have noticed. Not for long: every query has to read what spans a day.
+    await delay(Math.min(CLOCK_STEP_MS_MAX, Math.max(ms, 2 * host.plan.intervalMs)));
+    host.clockStepMs = 0;
+  }
+
+  /**
+   * Batches accepted up to a while ago are sent again under their ids, as by a collector that missed the acknowledgement.
+   * @param isIdKnown only such as this very nats-server has accepted since it was started: it still knows their ids
+   */
+  async retryAccepted(random: Random, count: number, isIdKnown: boolean): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      const known = isIdKnown ? this.recent.filter(({ serverStart }) => serverStart === this.serverStart()) : this.recent;
+      const batch = known[random.between(0, known.length - 1)]?.batch;
       if (batch === undefined || !this.besides.isConnected()) continue;
       const options = { msgID: batch.id, timeout: REPEAT_TIMEOUT_MS };
       const again = this.besides.js.publish(this.besides.subjects.samples(0, hostName(batch.host)), batch.payload, options);
       await again.then(
-        () => this.sentBesides.lateRetries++,
+        () => this.sentBesides.retries++,
         () => undefined,
       );
     }
@@ -155,23 +185,22 @@ export class Load {
 
   private tick(host: Host): void {
     const { plan, number, boot } = host;
-    const ts = Math.max(Date.now(), host.lastTs + 1);
+    // On the interval's multiples, as a collector's: a clock set back gives the same times again.
+    const nowMs = Date.now() + host.clockStepMs;
+    const ts = nowMs - (nowMs % plan.intervalMs);
     const tick = host.tick++;
-    host.lastTs = ts;
-    this.firstTs = Math.min(this.firstTs, ts);
-    this.lastTs = Math.max(this.lastTs, ts);
     const batch = knownBatch(number, boot, tick, plan.units, ts, plan.intervalMs, host.isHolding);
     let firstUnit = 0;
     for (const { id, payload, rows } of encodeBatch(batch, plan.bytesMax)) {
       const accept = this.ledger.sent({ host: number, boot, tick, firstUnit, units: rows }, ts);
-      (host.isHolding ? host.held : host.fresh).push({ id, host: number, payload, rows, accept });
+      (host.isHolding ? host.held : host.fresh).push({ id, host: number, payload, rows, accept, unansweredStart: null });
       firstUnit += rows;
     }
   }
 
   private async publishOf(host: Host): Promise<void> {
     while (this.isRunning) {
-      const next = this.link.isConnected() ? (host.fresh.shift() ?? host.backlog.shift()) : undefined;
+      const next = this.link.isConnected() ? (host.failed.shift() ?? host.fresh.shift() ?? host.backlog.shift()) : undefined;
       if (next === undefined) {
         await delay(10);
         continue;
@@ -180,7 +209,7 @@ export class Load {
       const isAccepted = await this.publish(next);
       host.inFlight--;
       if (isAccepted) continue;
-      host.backlog.push(next);
+      host.failed.push(next);
       await delay(RETRY_MS);
     }
   }
@@ -195,15 +224,17 @@ export class Load {
 
   private async publish(batch: Waiting): Promise<boolean> {
     const subject = this.link.subjects.samples(0, hostName(batch.host));
+    const serverStart = this.serverStart();
     try {
       const ack = await this.link.js.publish(subject, batch.payload, { msgID: batch.id, timeout: ACK_TIMEOUT_MS });
-      batch.accept(ack.seq);
+      batch.accept(ack.seq, batch.unansweredStart !== null && batch.unansweredStart !== serverStart);
       this.acceptedRows += batch.rows;
       this.lastSeq = Math.max(this.lastSeq, ack.seq);
       if (ack.duplicate) this.duplicateAcks++;
-      this.recent.push(batch);
+      this.recent.push({ batch, serverStart });
       if (this.recent.length > RECENT_MAX) this.recent.shift();
     } catch {
+      batch.unansweredStart ??= serverStart;
       return false;
     }
     if (this.duplicatesWanted > 0 && this.isNearEnough(batch) && this.besides.isConnected()) {
@@ -223,7 +254,10 @@ class Host {
   readonly plan: HostPlan;
   boot = 1;
   tick = 0;
-  lastTs = 0;
+  /** What its clock is ahead of the true time. */
+  clockStepMs = 0;
+  /** Sent without an answer: they may be in the log, so they are sent again while that can be noticed. */
+  failed: Waiting[] = [];
   fresh: Waiting[] = [];
   backlog: Waiting[] = [];
   held: Waiting[] = [];

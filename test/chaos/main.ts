@@ -1,6 +1,6 @@
-// `npm run chaos -- --faults N --seed S --minutes M [--control | --late-retries]`: one round, and what came of it. Exit code 0 when every accepted row
-// was there once with its values, 1 when not, 2 when the command was wrong. With --control a naive spillover is put in the place of the
-// real one, and 0 means that it was convicted.
+// `npm run chaos -- --faults N --seed S --minutes M [--control | --late-retries] [--keep]`: one round, and what came of it. Exit code 0
+// when every accepted row was there once with its values, 1 when not, 2 when the command was wrong. With --control a naive spillover is
+// put in the place of the real one, and 0 means that it was convicted.
 
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -11,6 +11,8 @@ import { type RoundReport, runRound } from './round.ts';
 
 const BAR_WIDTH = 30;
 const SHOW_INTERVAL_MS = 200;
+/** Where nobody looks on, a line now and then. */
+const LINE_INTERVAL_MS = 30_000;
 
 interface Wanted {
   readonly faults: number;
@@ -18,9 +20,11 @@ interface Wanted {
   readonly minutesMax: number;
   readonly isControl: boolean;
   readonly hasLateRetries: boolean;
+  readonly isKeptAnyway: boolean;
 }
 
 const wanted = readArguments();
+const compiled = dirname(fileURLToPath(import.meta.url));
 const stopping = new AbortController();
 process.once('SIGINT', () => {
   process.stderr.write('\nStopping the faults; what was accepted is still judged. Once more ends at once.\n');
@@ -32,11 +36,15 @@ process.once('SIGTERM', () => process.exit(143));
 const { faults, seed, minutesMax, isControl } = wanted;
 process.stderr.write(`${faults} faults, at most ${minutesMax} minutes, seed ${seed}${isControl ? ', control: a naive spillover' : ''}\n`);
 const report = await runRound({
-  root: rootOf(dirname(fileURLToPath(import.meta.url))),
+  root: rootOf(compiled),
+  compiled,
   natsServer: process.env['NATS_SERVER'] ?? 'nats-server',
   ...wanted,
   onProgress: progress(),
   stopping: stopping.signal,
+}).catch((error: unknown) => {
+  process.stderr.write(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
 });
 if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
 process.stdout.write(textOf(report, isControl));
@@ -51,6 +59,7 @@ function readArguments(): Wanted {
         minutes: { type: 'string', default: '10' },
         control: { type: 'boolean', default: false },
         'late-retries': { type: 'boolean', default: false },
+        keep: { type: 'boolean', default: false },
       },
     });
     return {
@@ -59,6 +68,7 @@ function readArguments(): Wanted {
       minutesMax: numberOf('minutes', values.minutes, 1, 24 * 60),
       isControl: values.control,
       hasLateRetries: values['late-retries'],
+      isKeptAnyway: values.keep,
     };
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
@@ -78,14 +88,29 @@ function rootOf(directory: string): string {
 }
 
 function progress(): (phase: string, done: number, total: number) => void {
-  if (!process.stderr.isTTY) return () => undefined;
-  let shownMs = 0;
+  const { isTTY } = process.stderr;
+  let shownMs = Date.now();
+  let now = { phase: '', sinceMs: 0, doneBefore: 0 };
   return (phase, done, total) => {
-    if (Date.now() - shownMs < SHOW_INTERVAL_MS) return;
-    shownMs = Date.now();
-    const filled = Math.round(Math.min(1, total === 0 ? 1 : done / total) * BAR_WIDTH);
-    process.stderr.write(`\r\x1b[K[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}] ${phase} ${done}/${total}`);
+    const nowMs = Date.now();
+    if (phase !== now.phase) now = { phase, sinceMs: nowMs, doneBefore: done };
+    if (nowMs - shownMs < (isTTY ? SHOW_INTERVAL_MS : LINE_INTERVAL_MS)) return;
+    shownMs = nowMs;
+    const rate = (done - now.doneBefore) / (nowMs - now.sinceMs);
+    const left = rate > 0 && total > done ? `, ${durationText((total - done) / rate)} left` : '';
+    const text = `[${barOf(total === 0 ? 1 : done / total)}] ${phase} ${done}/${total}${left}`;
+    process.stderr.write(isTTY ? `\r\x1b[K${text}` : `${text}\n`);
   };
+}
+
+function barOf(share: number): string {
+  const filled = Math.round(Math.min(1, share) * BAR_WIDTH);
+  return '#'.repeat(filled) + '.'.repeat(BAR_WIDTH - filled);
+}
+
+function durationText(ms: number): string {
+  const seconds = Math.round(ms / 1_000);
+  return seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
 }
 
 function textOf(report: RoundReport, isControl: boolean): string {
@@ -95,7 +120,7 @@ function textOf(report: RoundReport, isControl: boolean): string {
     `faults injected    ${total}`,
     ...kinds.map(([kind, count]) => `  ${kind.padEnd(28)} ${`${count}`.padStart(5)}`),
     ...[...report.skipped].map(([kind, reason]) => `  ${kind} left out: ${reason}`),
-    `sent besides       ${report.duplicates} duplicates without id, ${report.malformed} malformed messages; ${report.duplicateAcks} retries that had arrived before`,
+    `sent besides       ${report.duplicates} duplicates without id, ${report.retries} under their id, ${report.malformed} malformed messages; ${report.duplicateAcks} retries after a lost acknowledgement`,
     `exits by themselves ${report.unexpectedExits}`,
     `slowest recovery   ${report.slowestRecovery === null ? '-' : `${(report.slowestRecovery.ms / 1_000).toFixed(1)} s (${report.slowestRecovery.service})`}`,
     ...verdictLines(isControl ? 'window and files' : 'range', report.range),
@@ -109,9 +134,10 @@ function textOf(report: RoundReport, isControl: boolean): string {
 }
 
 function verdictLines(what: string, verdict: Verdict): string[] {
-  const { accepted, unknown, lost, doubled, wrong, unexpected } = verdict;
+  const { accepted, unknown, lost, doubled, repeated, wrong, unexpected } = verdict;
   return [
     `rows, ${what.padEnd(12)} ${accepted} accepted, ${lost} lost, ${doubled} doubled, ${wrong} wrong, ${unexpected} never sent${unknown === 0 ? '' : `, ${unknown} unknown`}`,
+    ...(repeated === 0 ? [] : [`  ${repeated} repeated: acknowledgement lost, sent again after a restart of nats-server`]),
     ...verdict.examples.map((one) => `  ${one.kind}: ${one.host}/${one.unit} boot ${one.boot} tick ${one.tick}: ${one.detail}`),
   ];
 }

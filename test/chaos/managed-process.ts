@@ -15,10 +15,13 @@ export interface ProcessOptions {
 }
 
 const RESTART_MS = 200;
+const POLL_MS = 20;
 const TERM_DEADLINE_MS = 10_000;
 
 export class ManagedProcess {
   readonly name: string;
+  /** Times it was started. */
+  starts = 0;
   /** Times it ended without having been told to. */
   unexpectedExits = 0;
   private readonly options: ProcessOptions;
@@ -38,6 +41,7 @@ export class ManagedProcess {
   start(): void {
     if (this.child !== null) return;
     this.isWanted = true;
+    this.starts++;
     const { program, args, env, cwd, logFile } = this.options;
     const log = openSync(logFile, 'a');
     writeSync(log, `--- ${new Date().toISOString()} started\n`);
@@ -69,6 +73,17 @@ export class ManagedProcess {
     const deadline = setTimeout(() => child?.kill('SIGKILL'), TERM_DEADLINE_MS);
     await this.ended;
     clearTimeout(deadline);
+  }
+
+  /**
+   * For a fault after which it must end by itself: waits until it has, and has been started again. That end is not counted.
+   * @param starts what {@link starts} was before
+   * @returns false when it did not end in time
+   */
+  async untilEndedSince(starts: number, withinMs: number): Promise<boolean> {
+    for (const deadlineMs = Date.now() + withinMs; this.starts === starts; await delay(POLL_MS)) if (Date.now() >= deadlineMs) return false;
+    this.unexpectedExits--;
+    return true;
   }
 
   freeze(): void {

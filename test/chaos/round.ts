@@ -4,11 +4,12 @@
 // accepted is judged three times: by one range over window and spill as a user asks for it; by the segment files alone, which must hold exactly the
 // positions below the floor; and by what the services say of themselves (nothing dropped, no hole, nothing quarantined).
 
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { SpillwayClient } from '#client/client';
 import type { SpilloverInfo, StoreInfo } from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
@@ -17,7 +18,8 @@ import { ensureShard } from '#shared/nats/topology';
 import { type Config, loadConfig } from '#shared/runtime/config';
 import { createLogger } from '#shared/runtime/logging';
 import { type Check, isClean, Ledger, type SeenRow, type Verdict } from './checker.ts';
-import { type Fault, faultsOf, type ProcessName, type Target, type World } from './faults.ts';
+import { DiskOrder } from './disk-order.ts';
+import { controlFaultsOf, type Fault, faultsOf, type ProcessName, type Target, type World, WrongReactionError } from './faults.ts';
 import { HOSTS, Load } from './load.ts';
 import { LossyLink } from './lossy-link.ts';
 import { ManagedProcess } from './managed-process.ts';
@@ -29,6 +31,8 @@ import { SpillDisk } from './spill-disk.ts';
 export interface RoundOptions {
   /** Where the built program lies: `<root>/dist/cli/main.js`. */
   readonly root: string;
+  /** Where this harness lies compiled: what runs in a process of its own is started from there. */
+  readonly compiled: string;
   readonly natsServer: string;
   readonly seed: number;
   readonly faults: number;
@@ -38,6 +42,8 @@ export interface RoundOptions {
   readonly isControl?: boolean;
   /** Accepted batches are sent again under their ids seconds later, as after an outage in which the acknowledgement was lost. */
   readonly hasLateRetries?: boolean;
+  /** Logs and data are kept although nothing was wrong. */
+  readonly isKeptAnyway?: boolean;
   readonly onProgress?: (phase: string, done: number, total: number) => void;
   /** Ends the faults early; the judgement still follows. */
   readonly stopping?: AbortSignal;
@@ -49,6 +55,7 @@ export interface RoundReport {
   readonly faults: ReadonlyMap<string, number>;
   readonly skipped: ReadonlyMap<string, string>;
   readonly duplicates: number;
+  readonly retries: number;
   readonly malformed: number;
   readonly duplicateAcks: number;
   readonly unexpectedExits: number;
@@ -61,31 +68,41 @@ export interface RoundReport {
   /** Anything else that must not be: services that did not settle, counted drops, holes. */
   readonly problems: readonly string[];
   readonly isClean: boolean;
-  /** Logs and data, kept when something was wrong; null when it was removed. */
+  /** Logs and data, kept when it did not come out as it must; null when it was removed. */
   readonly directory: string | null;
 }
 
 const SPILL_DISK_BYTES = 2 * 1024 ** 3;
-const MEMORY_BYTES = 1_536 * 1024;
-const STREAM_BYTES = 8 * 1024 * 1024;
+/** Two or three events: rotation is where an append is most delicate. */
+const SEGMENT_BYTES = 500_000;
+const MEMORY_BYTES = 1024 * 1024;
+const STREAM_BYTES = 4 * 1024 * 1024;
 /** The control has fewer series; it must evict as often. */
 const CONTROL_MEMORY_BYTES = 128 * 1024;
 const CONTROL_STREAM_BYTES = 512 * 1024 * 1024;
 const CONCURRENT_MAX = 3;
+/** Of the faults drawn next, the first whose target is whole is begun: one that is busy for long holds up no other. */
+const AHEAD_MAX = 6;
+const SLOW_RECOVERY_MS = 5_000;
+const ANSWER_MS_MAX = 60_000;
 const WARM_UP_MS = 2_000;
 const SETTLE_MS_MAX = 120_000;
+/** A log that is nearly full is eased in the store's upkeep: the floor is only believed when it has stood still for several of them. */
+const QUIET_MS = 4_000;
 /** Longer than the control's acknowledgements are waited for. */
 const CONTROL_SETTLE_MS = 12_000;
-const SLICE_MS = 4_000;
+/** Read in one range: a few tens of MB. */
+const RANGE_ROWS = 50_000;
 
 /** @throws when the processes could not be started at all */
 export async function runRound(options: RoundOptions): Promise<RoundReport> {
   const directory = mkdtempSync(join(tmpdir(), 'spillway-chaos-'));
   const round = new Round(options, directory);
   try {
-    const report = await round.run();
-    if (!report.isClean) round.keepData();
-    return report;
+    return await round.run();
+  } catch (error) {
+    round.keepData();
+    throw new Error(`${error instanceof Error ? error.message : String(error)}; logs and data are in ${directory}`, { cause: error });
   } finally {
     await round.end();
   }
@@ -95,11 +112,14 @@ class Round {
   private readonly options: RoundOptions;
   private readonly directory: string;
   private readonly ends: (() => unknown)[] = [];
+  private readonly processes: ManagedProcess[] = [];
   private readonly ledger = new Ledger();
   private readonly applied = new Map<string, number>();
   private readonly problems: string[] = [];
   private world!: World;
   private client!: SpillwayClient;
+  /** Waits longer: what it asks for has to be read from many files, on a machine that may be busy with other things. */
+  private judge!: SpillwayClient;
   private watch!: RecoveryWatch;
   private load!: Load;
   private disk!: SpillDisk;
@@ -122,29 +142,34 @@ class Round {
     if (isSettled) await this.judgeServices(floor);
     for (const problem of read.problems.slice(0, 10)) this.problems.push(problem);
     const { watch, load } = this;
+    const isWhole = isClean(range) && (files === null || isClean(files)) && this.problems.length === 0;
+    const isWanted = isWhole !== (this.options.isControl ?? false);
+    if (!isWanted || this.options.isKeptAnyway) this.keepData();
     return {
       seed: this.options.seed,
       seconds: (Date.now() - this.startedMs) / 1_000,
       faults: this.applied,
       skipped: this.disk.reason === null ? new Map() : new Map([['full disk', this.disk.reason]]),
       duplicates: load.sentBesides.duplicates,
+      retries: load.sentBesides.retries,
       malformed: load.sentBesides.malformed,
       duplicateAcks: load.duplicateAcks,
-      unexpectedExits: Object.values(this.world.processes).reduce((sum, one) => sum + one.unexpectedExits, 0),
+      unexpectedExits: this.processes.reduce((sum, one) => sum + one.unexpectedExits, 0),
       slowestRecovery: watch.slowest,
       range,
       files,
       filesRead: read,
       problems: this.problems,
-      isClean: isClean(range) && (files === null || isClean(files)) && this.problems.length === 0,
-      directory: this.isKeptAfter(range, files) ? this.directory : null,
+      isClean: isWhole,
+      directory: this.isKept ? this.directory : null,
     };
   }
 
   /** What a tmpfs holds goes with it, so it is copied. */
   keepData(): void {
     this.isKept = true;
-    cpSync(join(this.directory, 'spill'), join(this.directory, 'spill-kept'), { recursive: true });
+    const spill = join(this.directory, 'spill');
+    if (existsSync(spill)) cpSync(spill, join(this.directory, 'spill-kept'), { recursive: true });
   }
 
   async end(): Promise<void> {
@@ -154,12 +179,14 @@ class Round {
   }
 
   private readonly endAtOnce = (): void => {
-    for (const { pid } of Object.values(this.world?.processes ?? {})) if (pid !== null) process.kill(pid, 'SIGKILL');
+    for (const { pid } of this.processes) if (pid !== null) process.kill(pid, 'SIGKILL');
     this.disk?.close();
+    if (!this.isKept) rmSync(this.directory, { recursive: true, force: true });
   };
 
-  private isKeptAfter(range: Verdict, files: Verdict | null): boolean {
-    return !isClean(range) || (files !== null && !isClean(files)) || this.problems.length > 0;
+  /** What was done when, beside the logs of the processes. */
+  private note(line: string): void {
+    appendFileSync(join(this.directory, 'logs', 'faults.log'), `${new Date().toISOString()} ${line}\n`);
   }
 
   private async start(): Promise<void> {
@@ -172,6 +199,7 @@ class Round {
     const port = await freePort();
     const links = { store: await LossyLink.open(port), spillover: await LossyLink.open(port), collectors: await LossyLink.open(port) };
     for (const link of Object.values(links)) this.ends.push(() => link.close());
+    const diskOrder = new DiskOrder(join(directory, 'disk-order.json'));
     const process_ = (name: ProcessName, program: string, args: string[], env: Record<string, string> = {}): ManagedProcess => {
       const others = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('SPILLWAY_')));
       const one = new ManagedProcess({
@@ -182,6 +210,7 @@ class Round {
         cwd: directory,
         logFile: join(logs, `${name}.log`),
       });
+      this.processes.push(one);
       this.ends.push(() => {
         one.thaw();
         return one.kill();
@@ -189,10 +218,15 @@ class Round {
       return one;
     };
     const service = (name: 'store' | 'spillover'): ManagedProcess => {
-      const program = join(options.root, 'dist', 'cli', 'main.js');
-      const naive = join(options.root, 'dist', 'test', 'chaos', 'naive-spillover.js');
-      const isNaive = options.isControl === true && name === 'spillover';
-      return process_(name, process.execPath, isNaive ? [naive] : [program, name], this.environment(links[name].port, isNaive));
+      const program = [join(options.root, 'dist', 'cli', 'main.js'), name];
+      if (name === 'store') return process_(name, process.execPath, program, this.environment(links.store.port));
+      if (options.isControl) {
+        const naive = join(options.compiled, 'naive-spillover.js');
+        return process_(name, process.execPath, [naive], this.environment(links.spillover.port, true));
+      }
+      const failingDisk = pathToFileURL(join(options.compiled, 'failing-disk.js')).href;
+      const env = { ...this.environment(links.spillover.port), FAILING_DISK_ORDER: diskOrder.path };
+      return process_(name, process.execPath, ['--import', failingDisk, ...program], env);
     };
     const natsArgs = ['-a', '127.0.0.1', '-p', `${port}`, '-js', '-sd', join(directory, 'nats')];
     const processes = { nats: process_('nats', options.natsServer, natsArgs), store: service('store'), spillover: service('spillover') };
@@ -200,22 +234,27 @@ class Round {
     const observer = await this.connect(port);
     await ensureShard(observer.jsm, observer.subjects, this.config(port).nats, 0);
     this.client = new SpillwayClient(observer, { timeoutMs: 3_000 });
+    this.judge = new SpillwayClient(observer, { timeoutMs: ANSWER_MS_MAX });
     this.load = new Load(
       this.ledger,
       await this.connect(links.collectors.port),
       await this.connect(port),
+      () => processes.nats.starts,
       options.isControl ? HOSTS.slice(0, 4) : HOSTS,
     );
     this.ends.push(() => this.load.stop());
-    this.world = { processes, links, disk: this.disk, load: this.load };
+    this.world = { processes, links, disk: this.disk, diskOrder, load: this.load };
     processes.store.start();
     processes.spillover.start();
     this.watch = new RecoveryWatch(
       new SpillwayClient(observer, { timeoutMs: 400 }),
       options.isControl ? ['store'] : ['store', 'spillover'],
+      (service, ms, before) => {
+        if (ms >= SLOW_RECOVERY_MS) this.note(`${service}: ready again after ${(ms / 1_000).toFixed(1)} s; last answer before: ${before}`);
+      },
     );
     this.ends.push(() => this.watch.stop());
-    if (!(await this.untilReady(SETTLE_MS_MAX))) throw new Error(`the services were not ready in time; their logs are in ${logs}`);
+    if (!(await this.untilReady(SETTLE_MS_MAX))) throw new Error(`the services were not ready within ${SETTLE_MS_MAX / 1_000} s`);
     this.load.start();
     await delay(WARM_UP_MS);
   }
@@ -229,7 +268,7 @@ class Round {
       SPILLWAY_SAMPLES_MAX_BYTES: `${streamBytes}`,
       SPILLWAY_EVICTED_MAX_BYTES: `${streamBytes}`,
       SPILLWAY_SPILLOVER_PATH: isNaive ? join(this.directory, 'spill', '0') : join(this.directory, 'spill'),
-      SPILLWAY_SPILLOVER_SEGMENT_BYTES: '2000000',
+      SPILLWAY_SPILLOVER_SEGMENT_BYTES: `${SEGMENT_BYTES}`,
       SPILLWAY_SPILLOVER_MAX_BYTES: `${SPILL_DISK_BYTES}`,
     };
   }
@@ -250,30 +289,53 @@ class Round {
   }
 
   private async injectFaults(): Promise<void> {
-    const { options, world } = this;
+    const { options } = this;
     const deadlineMs = Date.now() + options.minutesMax * 60_000;
     const running = new Map<Target, Promise<unknown>>();
-    const only: readonly Target[] = ['nats', 'spillover'];
-    const faults = faultsOf(new Random(options.seed), {
-      hasFullDisk: this.disk.reason === null,
-      hasLateRetries: options.hasLateRetries ?? false,
-      ...(options.isControl ? { only } : {}),
-    });
-    for (let i = 0; i < options.faults && Date.now() < deadlineMs && !options.stopping?.aborted; i++) {
-      const fault: Fault = faults.next().value;
-      while (running.has(fault.target) || running.size >= CONCURRENT_MAX) await Promise.race(running.values());
-      const applied = this.apply(fault, world).finally(() => running.delete(fault.target));
-      running.set(fault.target, applied);
-      options.onProgress?.('faults', i + 1, options.faults);
+    const random = new Random(options.seed);
+    const faults = options.isControl
+      ? controlFaultsOf(random)
+      : faultsOf(random, { hasFullDisk: this.disk.reason === null, hasLateRetries: options.hasLateRetries ?? false });
+    const ahead: Fault[] = [];
+    while (Date.now() < deadlineMs && !options.stopping?.aborted) {
+      // Those under way may turn out not to be possible: then others take their place.
+      const isEnough = this.injected + running.size >= options.faults;
+      if (isEnough && running.size === 0) break;
+      while (ahead.length < AHEAD_MAX) ahead.push(faults.next().value);
+      const at = isEnough || running.size >= CONCURRENT_MAX ? -1 : ahead.findIndex(({ target }) => !running.has(target));
+      if (at === -1) {
+        await Promise.race(running.values());
+        continue;
+      }
+      const [fault] = ahead.splice(at, 1) as [Fault];
+      running.set(
+        fault.target,
+        this.apply(fault).finally(() => running.delete(fault.target)),
+      );
+      options.onProgress?.('faults', this.injected, options.faults);
       await delay(fault.gapMs);
     }
     await Promise.all(running.values());
   }
 
-  private async apply(fault: Fault, world: World): Promise<void> {
-    this.watch.begin(fault.target);
-    if (await fault.run(world)) this.applied.set(fault.kind, (this.applied.get(fault.kind) ?? 0) + 1);
-    this.watch.end(fault.target);
+  private get injected(): number {
+    return [...this.applied.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  private async apply(fault: Fault): Promise<void> {
+    const { kind, target } = fault;
+    this.watch.begin(target);
+    this.note(`begin ${kind}`);
+    try {
+      const isDone = await fault.run(this.world);
+      if (isDone) this.applied.set(kind, (this.applied.get(kind) ?? 0) + 1);
+      this.note(`${isDone ? 'end' : 'not possible:'} ${kind}`);
+    } catch (error) {
+      if (!(error instanceof WrongReactionError)) throw error;
+      this.note(error.message);
+      this.problems.push(error.message);
+    }
+    this.watch.end(target);
   }
 
   private async untilReady(withinMs: number): Promise<boolean> {
@@ -295,12 +357,15 @@ class Round {
     });
     if (!isDrained) this.problems.push(`did not settle: ${load.waiting} batches were not accepted within ${SETTLE_MS_MAX / 1_000} s`);
     let said = '';
+    let floor = { seq: -1, sinceMs: 0 };
     const isSettled = await until(SETTLE_MS_MAX, async () => {
       options.onProgress?.('settling', 0, 1);
       const store = await this.client.storeInfo(0);
       const spill = options.isControl ? null : await this.client.spilloverInfo(0);
       said = stateOf(store, spill);
+      if (store.floor !== floor.seq) floor = { seq: store.floor, sinceMs: Date.now() };
       const isStoreDone = store.health.ready && store.lag === 0 && store.head > load.lastSeq;
+      if (Date.now() - floor.sinceMs < QUIET_MS) return false;
       return isStoreDone && (spill === null || (spill.health.ready && spill.lag === 0 && (spill.position?.seq ?? 0) >= store.floor));
     });
     if (!isSettled) this.problems.push(`did not settle: ${said || 'no answer'}`);
@@ -310,16 +375,11 @@ class Round {
 
   private async judgeRange(): Promise<Verdict> {
     const check = this.ledger.check();
-    const { firstTs, lastTs } = this.load;
-    const slices = Math.ceil((lastTs + 1 - firstTs) / SLICE_MS);
+    const spans = this.ledger.spans(RANGE_ROWS);
     try {
-      // Nothing was sent of the time before and after.
-      await this.readRange(check, 0, firstTs - 1);
-      await this.readRange(check, lastTs + 1, 8.64e15);
-      for (let slice = 0; slice < slices; slice++) {
-        const fromMs = firstTs + slice * SLICE_MS;
-        await this.readRange(check, fromMs, Math.min(lastTs, fromMs + SLICE_MS - 1));
-        this.options.onProgress?.('reading the range', slice + 1, slices);
+      for (const [i, { fromMs, toMs }] of spans.entries()) {
+        await this.readRange(check, fromMs, toMs);
+        this.options.onProgress?.('reading the range', i + 1, spans.length);
       }
     } catch (error) {
       this.problems.push(`the range could not be read: ${error instanceof Error ? error.message : String(error)}`);
@@ -330,7 +390,7 @@ class Round {
   }
 
   private async readRange(check: Check, fromMs: number, toMs: number): Promise<void> {
-    const { samples, coverage } = await this.client.range({ fromMs, toMs });
+    const { samples, coverage } = await this.judge.range({ fromMs, toMs });
     for (const sample of samples) check.row(seenRow(sample));
     if (this.options.isControl) return;
     for (const { source } of coverage) if (source === 'gap' || source === 'transit') this.problems.push(`coverage says ${source}`);

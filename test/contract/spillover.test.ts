@@ -16,6 +16,7 @@ import { type RunningService, SetupError } from '#shared/runtime/service';
 import { type Disk, type DiskFile, realDisk } from '#shared/segments/disk';
 import { DiskFailedError } from '#shared/segments/segment-errors';
 import { startSpillover } from '../../services/spillover/main.ts';
+import { SpillShard } from '../../services/spillover/spill-shard.ts';
 import { RawClient } from '../fuzz/raw-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
@@ -145,6 +146,23 @@ describe('rows on their way to disk', () => {
     );
     expect((await info()).counters).toMatchObject({ rows: 199, events: 199, duplicate_rows: 0, holes: 0 });
     expect((await info()).health).toEqual({ ready: true, problems: [] });
+  });
+
+  test('make room in the stream as soon as a good part of it has been read', async () => {
+    const publishLarge = (seq: number) =>
+      publish({ from: seq, to: seq + 1, lines: Array.from({ length: 2_500 }, (_, unit) => rowOf(seq, `unit-${unit}`)) });
+    const large = { ...config, metrics: { ...config.metrics, spillover_segment_bytes: 2_000_000 } };
+    const stopping = new AbortController().signal;
+    const shard = await SpillShard.open({ config: large, link, logger: silent, stopping, disk: realDisk });
+    const handledTo = async (seq: number): Promise<void> => {
+      while (shard.info().position?.seq !== seq) await shard.take(await shard.pull());
+    };
+    await publishLarge(1);
+    await handledTo(2); // the first upkeep, and for seconds no other by the clock
+    for (let seq = 2; seq < 8; seq++) await publishLarge(seq);
+    await handledTo(8);
+    expect((await link.jsm.streams.info(link.subjects.evictedStream(0))).state.first_seq).toBeGreaterThan(2);
+    await shard.close();
   });
 
   test('are there once after restarts at any moment, also of a store that evicts a batch again', async () => {

@@ -119,7 +119,7 @@ async function forEveryOperation(fault: Fault, bytesMax: number, check: (run: Ru
 }
 
 describe('with room for everything', () => {
-  test.each(['crash', 'torn', 'EIO', 'ENOSPC', 'short'] as const)(
+  test.each(['crash', 'torn', 'EIO', 'ENOSPC', 'short', 'power cut'] as const)(
     '%s at every operation loses nothing and doubles nothing',
     async (fault) => {
       const operations = await forEveryOperation(fault, 1_000_000, expectNothingLost);
@@ -226,6 +226,18 @@ function rowsMovedAside(): string[] {
 }
 
 describe('while opening', () => {
+  test('a sync that fails is a failure of the disk, whatever its code: a second one may lie', async () => {
+    const { log } = await openLog(directory);
+    await log.append([entryOf(1, 1)]);
+    await log.close();
+    const operations: string[] = [];
+    const counting = new FaultyDisk();
+    counting.check = (operation) => operations.push(operation);
+    await (await openLog(directory, { disk: counting })).log.close();
+    const disk = new FaultyDisk(operations.indexOf('datasync') + 1, 'ENOSPC');
+    await expect(openLog(directory, { disk })).rejects.toBeInstanceOf(DiskFailedError);
+  });
+
   test.each(['crash', 'torn', 'EIO', 'ENOSPC', 'short'] as const)(
     '%s at every operation of repairing changes nothing that the next opening finds',
     async (fault) => {

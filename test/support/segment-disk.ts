@@ -1,7 +1,7 @@
 // A directory of segments for tests: records, a disk that fails at the n-th operation, and what is really there.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -122,11 +122,12 @@ export function zcat(path: string): string {
   return execFileSync('zcat', [path], { encoding: 'utf8', maxBuffer: 100_000_000 });
 }
 
-export type Fault = 'ENOSPC' | 'EIO' | 'short' | 'crash' | 'torn';
+export type Fault = 'ENOSPC' | 'EIO' | 'short' | 'crash' | 'torn' | 'power cut';
 
 /**
  * A disk that works until operation `at` (from 1), which fails: with an error; by writing only half (`short`); by stopping
- * the world there (`crash`), or after half of a write (`torn`). After each operation `check` is called.
+ * the world there (`crash`), or after half of a write (`torn`), or so that what was written and not synced is gone, but for the
+ * file that was begun last, which by chance has it all (`power cut`). After each operation `check` is called.
  */
 export class FaultyDisk implements Disk {
   operations = 0;
@@ -135,6 +136,8 @@ export class FaultyDisk implements Disk {
   check: (operation: string) => void = () => undefined;
   private readonly at: number;
   private readonly fault: Fault;
+  /** Bytes that are durable of each file with writes that are not synced, in the order in which they were opened. */
+  private readonly unsynced = new Map<string, number>();
 
   constructor(at = Number.POSITIVE_INFINITY, fault: Fault = 'crash') {
     this.at = at;
@@ -146,19 +149,25 @@ export class FaultyDisk implements Disk {
   stat = (path: string) => this.run('stat', () => realDisk.stat(path));
   rename = (from: string, to: string) => this.run('rename', () => realDisk.rename(from, to));
   unlink = (path: string) => this.run('unlink', () => realDisk.unlink(path));
-  open = async (path: string, flags: string): Promise<DiskFile> => this.wrap(await this.run('open', () => realDisk.open(path, flags)));
+  open = async (path: string, flags: string): Promise<DiskFile> =>
+    this.wrap(await this.run('open', () => realDisk.open(path, flags)), path);
 
-  private wrap(file: DiskFile): DiskFile {
+  private wrap(file: DiskFile, path: string): DiskFile {
     return {
       read: (buffer, offset, length, position) => this.run('read', () => file.read(buffer, offset, length, position)),
-      writev: (buffers, position) =>
-        this.run(
+      writev: async (buffers, position) => {
+        if (!this.unsynced.has(path)) this.unsynced.set(path, (await file.stat()).size);
+        return this.run(
           'writev',
           () => file.writev(buffers, position),
           () => file.writev(half(buffers), position),
-        ),
+        );
+      },
       truncate: (length) => this.run('truncate', () => file.truncate(length)),
-      datasync: () => this.run('datasync', () => file.datasync()),
+      datasync: async () => {
+        await this.run('datasync', () => file.datasync());
+        this.unsynced.delete(path);
+      },
       sync: () => this.run('sync', () => file.sync()),
       stat: () => this.run('fstat', () => file.stat()),
       // Closing always closes: a test that runs a thousand times must not run out of descriptors.
@@ -166,12 +175,17 @@ export class FaultyDisk implements Disk {
     };
   }
 
+  private loseUnsynced(): void {
+    for (const [path, bytes] of [...this.unsynced].slice(0, -1)) if (existsSync(path)) truncateSync(path, bytes);
+  }
+
   private async run<T>(name: string, work: () => Promise<T>, partly?: () => Promise<T>): Promise<T> {
     const operation = ++this.operations;
     const isHere = operation === this.at;
-    const isDead = (this.fault === 'crash' || this.fault === 'torn') && operation >= this.at;
+    const isDead = (this.fault === 'crash' || this.fault === 'torn' || this.fault === 'power cut') && operation >= this.at;
     if (isHere) this.hasFailed = true;
     if (isHere && this.fault === 'short' && partly !== undefined) return await partly();
+    if (isHere && this.fault === 'power cut') this.loseUnsynced();
     if (isHere && this.fault === 'torn' && partly !== undefined) await partly();
     if (isDead) throw failure('EIO', name);
     if (isHere && this.fault !== 'short') throw failure(this.fault, name);

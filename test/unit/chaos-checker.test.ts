@@ -21,6 +21,8 @@ let directory: string;
 let ledger: Ledger;
 let lines: string[];
 
+const timeOf = (tick: number): string => new Date(FIRST_TS + tick).toISOString();
+const isIn = (ms: number, fromMs: number, toMs: number): boolean => ms >= fromMs && ms <= toMs;
 const seqOf = (tick: number): number => tick + 1;
 const number = (value: number | null): number => value ?? Number.NaN;
 
@@ -28,8 +30,7 @@ function rowOf(host: number, tick: number, unit: number): string {
   const { pid, started, ...values } = knownValues(host, 1, tick, unit);
   const { cpu_percent, rss_bytes, io_read_bytes, io_write_bytes, net_rx_bytes, net_tx_bytes, threads } = values;
   const metrics = [cpu_percent, rss_bytes, io_read_bytes, io_write_bytes, net_rx_bytes, net_tx_bytes, threads].map(number);
-  const timestamp = new Date(FIRST_TS + tick).toISOString();
-  return formatRow(rowPrefix(hostName(host), unitName(unit)), seqOf(tick), 'running', pid, started, timestamp, metrics);
+  return formatRow(rowPrefix(hostName(host), unitName(unit)), seqOf(tick), 'running', pid, started, timeOf(tick), metrics);
 }
 
 beforeEach(() => {
@@ -114,6 +115,7 @@ describe('the judge', () => {
     ['a null', (line: string) => line.replace('"net_rx_bytes":null', '"net_rx_bytes":0')],
     ['threads', (line: string) => line.replace(/"threads":(\d+)/, '"threads":1$1')],
     ['the position', (line: string) => line.replace(/"seq":(\d+)/, '"seq":1$1')],
+    ['the time', (line: string) => line.replace(/\d{3}Z"/, '999Z"')],
   ])('finds a row in which %s was changed', async (_, change) => {
     const at = 3 * UNITS + 2;
     const before = lines[at] as string;
@@ -141,6 +143,52 @@ describe('the judge', () => {
     expect(counts((await judge(seqOf(10))).verdict)).toEqual(CLEAN);
     expect(counts((await judge(seqOf(9))).verdict)).toEqual({ ...CLEAN, wrong: UNITS });
     expect(counts((await judge(seqOf(11))).verdict)).toEqual({ ...CLEAN, lost: UNITS });
+  });
+
+  test('the time says nothing of which row it is: a clock set back gives two ticks the same', async () => {
+    const again = TICKS;
+    ledger.sent({ host: 0, boot: 1, tick: again, firstUnit: 0, units: UNITS }, FIRST_TS + 3)(seqOf(again));
+    const repeated = Array.from({ length: UNITS }, (_, unit) => rowOf(0, again, unit).replace(timeOf(again), timeOf(3)));
+    lines.push(...repeated);
+    writeLines();
+    expect(counts((await judge()).verdict)).toEqual(CLEAN);
+    lines = [...lines.slice(0, -1), lines[3 * UNITS] as string];
+    writeLines();
+    const { verdict } = await judge();
+    expect(counts(verdict)).toEqual({ ...CLEAN, lost: 1, doubled: 1 });
+    expect(verdict.examples.find(({ kind }) => kind === 'lost')).toMatchObject({ tick: again, unit: `unit-${UNITS - 1}` });
+  });
+
+  test.each([1, 3 * UNITS, 1_000])('all of time is read in spans of about %i rows, each moment in one of them', (rowsMax) => {
+    ledger.sent({ host: 1, boot: 1, tick: 0, firstUnit: 0, units: 1 }, FIRST_TS - 86_400_000);
+    ledger.sent({ host: 1, boot: 1, tick: 1, firstUnit: 0, units: 1 }, FIRST_TS + 3);
+    const spans = ledger.spans(rowsMax);
+    expect([spans[0]?.fromMs, spans.at(-1)?.toMs]).toEqual([0, 8.64e15]);
+    for (const [i, { fromMs }] of spans.slice(1).entries()) expect(fromMs).toBe((spans[i]?.toMs as number) + 1);
+    const ticksIn = ({ fromMs, toMs }: (typeof spans)[number]) =>
+      lines.filter((_, i) => isIn(FIRST_TS + Math.floor(i / UNITS), fromMs, toMs));
+    for (const { fromMs, toMs } of spans) expect(toMs).toBeGreaterThanOrEqual(fromMs);
+    for (const span of spans) expect(ticksIn(span).length).toBeLessThan(rowsMax + UNITS);
+    expect(spans.flatMap(ticksIn)).toEqual(lines);
+  });
+
+  test('a batch that may have been taken twice may be there twice, at any place, but not three times, not changed, and not missing', async () => {
+    ledger.sent({ host: 1, boot: 1, tick: 0, firstUnit: 0, units: 1 }, FIRST_TS)(TICKS + 5, true);
+    const row = rowOf(1, 0, 0);
+    const original = lines;
+    const expected = [
+      [[], { ...CLEAN, lost: 1 }, 0],
+      [[row], CLEAN, 0],
+      [[row, row], CLEAN, 1],
+      [[row, row, row], { ...CLEAN, doubled: 1 }, 1],
+      [[row, row.replace(/"threads":/, '"threads":1')], { ...CLEAN, wrong: 1 }, 1],
+    ] as const;
+    for (const [copies, counted, repeated] of expected) {
+      lines = [...copies, ...original];
+      writeLines();
+      const { verdict } = await judge();
+      expect({ ...counts(verdict), repeated: verdict.repeated }).toEqual({ ...counted, repeated });
+    }
   });
 
   test('a batch of which nobody knows may be there or not, but not twice', async () => {

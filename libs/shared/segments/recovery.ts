@@ -19,7 +19,7 @@ import {
   type SegmentDirectory,
   syncNames,
 } from './segment-directory.ts';
-import { isDamage, textOf } from './segment-errors.ts';
+import { isDamage, syncOrFail, textOf } from './segment-errors.ts';
 import { isTemporaryName, parseSegmentName } from './segment-name.ts';
 
 interface Found {
@@ -147,7 +147,7 @@ async function cutAfter(directory: SegmentDirectory, name: string, file: DiskFil
     await file.truncate(scan.contentBytes);
   }
   // What a killed process had written but not synced counts from here on, so it must be durable from here on.
-  await file.datasync();
+  await syncOrFail(`sync ${name}`, () => file.datasync());
 }
 
 /** A sealed segment as found in the directory; one that cannot be read is moved aside, and null. */

@@ -13,7 +13,7 @@ import type { Exclusive } from './exclusive.ts';
 import { createCompressor, gzipHeader, gzipTrailer } from './gzip-member.ts';
 import { readChunks } from './line-blocks.ts';
 import { fileSize, pathOf, removeFile, type SegmentDirectory, syncNames } from './segment-directory.ts';
-import { DiskFailedError, isDiskFailure, textOf } from './segment-errors.ts';
+import { DiskFailedError, isDiskFailure, syncOrFail, textOf } from './segment-errors.ts';
 import { sealedName, TEMPORARY_SUFFIX } from './segment-name.ts';
 
 /** What sealing needs of the log it works for. */
@@ -149,13 +149,4 @@ async function* gzipped(raw: DiskFile, segment: Segment): AsyncGenerator<Buffer>
   for await (const chunk of compressor) yield chunk as Buffer;
   if (bytes !== contentBytes) throw new Error(`${segment.name} has ${bytes} bytes, ${contentBytes} were written`);
   yield gzipTrailer(crc, contentBytes);
-}
-
-/** Past this point half of the change may be on disk: only starting again tells which half. */
-async function syncOrFail(what: string, operation: () => Promise<void>): Promise<void> {
-  try {
-    await operation();
-  } catch (error) {
-    throw new DiskFailedError(what, error);
-  }
 }

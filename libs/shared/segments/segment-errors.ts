@@ -90,6 +90,15 @@ export function isDamage(error: unknown): boolean {
   return code === 'EIO' || code === 'line_too_long' || code.startsWith('Z_');
 }
 
+/** A sync, or a change that is half made: past this point only starting again tells what is on disk, whatever the error was. */
+export async function syncOrFail(what: string, operation: () => Promise<void>): Promise<void> {
+  try {
+    await operation();
+  } catch (error) {
+    throw new DiskFailedError(what, error);
+  }
+}
+
 function remedyOf(code: string): string {
   switch (code) {
     case 'EACCES':

@@ -32,7 +32,15 @@ import {
   type SegmentDirectory,
   syncNames,
 } from './segment-directory.ts';
-import { DiskFailedError, isDamage, SegmentLimitError, SegmentUnreadableError, typedDiskError, typedOpenError } from './segment-errors.ts';
+import {
+  DiskFailedError,
+  isDamage,
+  SegmentLimitError,
+  SegmentUnreadableError,
+  syncOrFail,
+  typedDiskError,
+  typedOpenError,
+} from './segment-errors.ts';
 import type { OnSegmentEvent, SegmentRange } from './segment-events.ts';
 import { checkPrefix, LOG_MAX, parseSegmentName, rawName } from './segment-name.ts';
 
@@ -298,10 +306,10 @@ export class SegmentLog {
     const touched: Touched[] = [];
     try {
       for (const write of writes) await this.write(write, touched);
+      await this.syncNewest(touched);
     } catch (error) {
       await this.rollBack(touched, error);
     }
-    await this.syncAll(touched);
     await this.commit(touched);
   }
 
@@ -332,6 +340,8 @@ export class SegmentLog {
 
   private async create({ log, seq }: Entry, touched: Touched[]): Promise<Touched> {
     const name = rawName(this.directory.prefix, log, seq);
+    // Opening again believes the newest segment: none may be begun while rows of the one before could still be lost.
+    await this.syncNewest(touched);
     if (this.active !== null) this.touchActive(touched); // so that it is closed at the end, or active again if this fails
     const file = await this.createFile(name);
     const totals = { rows: 0, contentBytes: 0, fromMs: null, toMs: null };
@@ -388,13 +398,14 @@ export class SegmentLog {
     this.active = { segment, file };
   }
 
-  private async syncAll(touched: readonly Touched[]): Promise<void> {
-    try {
-      for (const one of touched) if (!one.isDeleted) await one.file.datasync();
-      if (touched.some((one) => one.before === null)) await syncNames(this.directory);
-    } catch (error) {
-      await this.failAppend(touched, new DiskFailedError('sync an append', error));
-    }
+  /** Makes the segment that was written to last durable; those before it are. */
+  private async syncNewest(touched: readonly Touched[]): Promise<void> {
+    const newest = touched.at(-1);
+    if (newest === undefined || newest.isDeleted) return;
+    await syncOrFail(`sync ${newest.segment.name}`, async () => {
+      await newest.file.datasync();
+      if (newest.before === null) await syncNames(this.directory);
+    });
   }
 
   private async failAppend(touched: readonly Touched[], error: DiskFailedError): Promise<never> {
