@@ -1,9 +1,10 @@
 // `spillway status` and `spillway health`: who is there, how they are, and in whose custody the rows are.
 
 import type { Described, SpillwayClient } from '#client/client';
-import type { CollectorInfo, Health, SegmentInfo, SpilloverInfo, StoreInfo } from '#shared/contract/queries';
+import type { CollectorInfo, Health, SpilloverInfo, StoreInfo } from '#shared/contract/queries';
 import type { Config } from '#shared/runtime/config';
 import { EXIT_DONE, EXIT_FAILED } from '#shared/runtime/service';
+import { type CollectorCustody, type Custody, collectorCustodyLine, collectorCustodyOf, custodyLine, custodyOf } from './custody.ts';
 import { UsageFailure } from './failure.ts';
 import { print, printJson, say } from './output.ts';
 import { SERVICE_NAMES, type ServiceName } from './serve.ts';
@@ -43,25 +44,15 @@ export interface ServiceStatus {
   health: Health;
 }
 
-/** Rows of one shard by who has them. Counters begin with the start of their service, so `dropped_rows` does too. */
-export interface Custody {
-  shard: number;
-  window_rows: number;
-  /** Eviction events that the spillover has not read; null when there is no spillover. */
-  transit_events: number | null;
-  segments: number;
-  segment_rows: number;
-  dropped_rows: number;
-}
-
 export interface Status {
   services: ServiceStatus[];
   custody: Custody[];
-  /** What should be there and is not, and what the services complain about. */
+  collector_custody: CollectorCustody[];
+  /** What should be there and is not, what does not add up, and what the services complain about. */
   problems: string[];
 }
 
-/** @returns 0 when all is well, 1 when a service is missing or has a problem */
+/** @returns 0 when all is well, 1 when a service is missing or has a problem, or rows do not add up */
 export function status(options: GlobalOptions): Promise<number> {
   return withClient(options, async (client, config) => {
     const found = await readStatus(client, config);
@@ -72,18 +63,30 @@ export function status(options: GlobalOptions): Promise<number> {
 }
 
 async function readStatus(client: SpillwayClient, config: Config): Promise<Status> {
-  const [collectors, stores, spillovers] = await Promise.all([client.collectors(), client.stores(), client.spillovers()]);
-  const segments = spillovers.length === 0 ? [] : await client.segments();
+  // The spillovers first: what they have synced by then, a store has carried.
+  const spillovers = await client.spillovers();
+  const [stores, collectors] = await Promise.all([client.stores(), client.collectors()]);
   const services = [...collectors.map(collectorStatus), ...stores.map(storeStatus), ...spillovers.map(spilloverStatus)];
   const complaints = services.flatMap(({ service, where, health: own }) => {
     const problems = own.ready || own.problems.length > 0 ? own.problems : ['is not ready'];
     return problems.map((problem) => `${service} ${where}: ${problem}`);
   });
-  return { services, custody: custodyOf(stores, spillovers, segments), problems: [...missingServices(config, services), ...complaints] };
+  const custody = custodyOf(stores, spillovers);
+  const collectorCustody = collectors.map(({ info }) => collectorCustodyOf(info));
+  const unlawful = [
+    ...custody.flatMap(({ shard, problem }) => (problem === null ? [] : [`custody of shard ${shard}: ${problem}`])),
+    ...collectorCustody.flatMap(({ host, problem }) => (problem === null ? [] : [`custody of collector ${host}: ${problem}`])),
+  ];
+  return {
+    services,
+    custody,
+    collector_custody: collectorCustody,
+    problems: [...missingServices(config, services), ...unlawful, ...complaints],
+  };
 }
 
 function collectorStatus({ version, info }: Described<CollectorInfo>): ServiceStatus {
-  const lag = info.counters['outbox_batches'] ?? 0;
+  const lag = (info.counters['outbox_batches'] ?? 0) + (info.counters['spool_batches'] ?? 0);
   const role = `${info.units} unit${info.units === 1 ? '' : 's'}`;
   const shared = { version, rows: null, bytes: null, budget_bytes: null, counters: info.counters, health: info.health };
   return { service: 'collector', where: info.host, role, lag, ...shared };
@@ -116,35 +119,7 @@ export function missingServices(config: Pick<Config, 'shards' | 'metrics'>, serv
   return missing;
 }
 
-/** One for each shard that has a store. */
-export function custodyOf(
-  stores: readonly Described<StoreInfo>[],
-  spillovers: readonly Described<SpilloverInfo>[],
-  segments: readonly (SegmentInfo & { shard: number })[],
-): Custody[] {
-  const shards = [...new Set(stores.map((store) => store.info.shard))].sort((a, b) => a - b);
-  return shards.map((shard) => {
-    const replicas = stores.filter((store) => store.info.shard === shard);
-    const store = replicas.find((one) => one.info.role === 'writer') ?? replicas[0];
-    const spillover = spillovers.find((one) => one.info.shard === shard);
-    const own = segments.filter((segment) => segment.shard === shard);
-    return {
-      shard,
-      window_rows: store?.info.rows ?? 0,
-      transit_events: spillover?.info.lag ?? null,
-      segments: own.length,
-      segment_rows: own.reduce((sum, segment) => sum + segment.rows, 0),
-      dropped_rows: droppedRows(store?.info.counters) + droppedRows(spillover?.info.counters),
-    };
-  });
-}
-
-/** Every counter of dropped rows, whatever the reason. */
-function droppedRows(counters: Record<string, number> = {}): number {
-  return Object.entries(counters).reduce((sum, [name, count]) => (/^dropped_(.*_)?rows$/.test(name) ? sum + count : sum), 0);
-}
-
-function printStatus({ services, custody, problems }: Status): void {
+function printStatus({ services, custody, collector_custody, problems }: Status): void {
   const headings = [
     left('SERVICE'),
     left('WHERE'),
@@ -172,15 +147,10 @@ function printStatus({ services, custody, problems }: Status): void {
     ),
   );
   print('\n');
-  for (const line of custody.map(custodyLine)) print(`${line}\n`);
+  for (const line of [...custody.map(custodyLine), ...collector_custody.map(collectorCustodyLine)]) print(`${printable(line)}\n`);
   print('\n');
   for (const one of services) print(`${one.service} ${printable(one.where)}: ${countersText(one.counters)}\n`);
   for (const problem of problems) say(`problem: ${printable(problem)}`);
-}
-
-function custodyLine({ shard, window_rows, transit_events, segments, segment_rows, dropped_rows }: Custody): string {
-  const transit = transit_events === null ? 'no spillover' : `${transit_events} events in transit`;
-  return `custody of shard ${shard}: ${window_rows} rows in the window, ${transit}, ${segment_rows} rows in ${segments} segments, ${dropped_rows} rows dropped`;
 }
 
 /** Zeros say nothing. */

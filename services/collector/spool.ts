@@ -60,6 +60,8 @@ export class Spool {
   #isLoading = false;
   /** Position of the newest record that was deleted to make room; -1 before the first. */
   #deletedTo = -1;
+  /** Records read of the segment that begins at `first`. */
+  #readOf = { first: -1, records: 0 };
   #quarantined = 0;
 
   constructor(options: SpoolOptions) {
@@ -74,6 +76,16 @@ export class Spool {
   }
   get diskBytes(): number {
     return this.#log?.diskBytes ?? 0;
+  }
+  /** Batches on disk that are not in memory. */
+  get waitingBatches(): number {
+    const log = this.#log;
+    if (log === null) return 0;
+    const { read } = this.#options.outbox.spool;
+    return this.#segmentsOf(log).reduce((batches, { first, last, rows }) => {
+      if (last < read) return batches;
+      return batches + rows - (first === this.#readOf.first ? this.#readOf.records : 0);
+    }, 0);
   }
   /** Files that could not be read and were moved aside since the start. */
   get quarantined(): number {
@@ -116,7 +128,12 @@ export class Spool {
         // Writing goes on meanwhile. What it is deleting to make room is told when it is done, and a rescan comes after that.
         if (below > outbox.spool.read) await log.rescan();
         this.#discardBelow(below);
-        if (!outbox.loaded(records, performance.now())) return;
+        const isWhole = outbox.loaded(records, performance.now());
+        this.#noteRead(
+          log,
+          records.filter(({ seq }) => seq < outbox.spool.read),
+        );
+        if (!isWhole) return;
         const last = records.at(-1);
         // Normally nothing is left below; records that could not be read are, and are lost.
         if (last !== undefined) this.#discardBelow(last.seq + last.rows);
@@ -234,6 +251,14 @@ export class Spool {
   /** Segments that went to make room, or that somebody else has deleted: what was still to be sent of them is lost. */
   #accountForDeleted(log: SegmentLog): void {
     this.#discardBelow(this.#segmentsOf(log)[0]?.first ?? this.#options.outbox.spool.end);
+  }
+
+  /** @param records of one segment, in order */
+  #noteRead(log: SegmentLog, records: readonly SpoolRecord[]): void {
+    const last = records.at(-1);
+    if (last === undefined) return;
+    const first = this.#segmentsOf(log).findLast((segment) => segment.first <= last.seq)?.first ?? -1;
+    this.#readOf = { first, records: records.length + (first === this.#readOf.first ? this.#readOf.records : 0) };
   }
 
   /** What is still to be read below a position is not there any more. */

@@ -68,6 +68,7 @@ export function collectorInfo(view: TallyView): CollectorInfo {
       outbox_bytes: outbox.bytes,
       spool_found_rows: outbox.spool.foundRows,
       spool_rows: outbox.spool.waitingRows,
+      spool_batches: view.spool?.waitingBatches ?? 0,
       spool_bytes: view.spool?.diskBytes ?? 0,
       spool_quarantined_files: view.spool?.quarantined ?? 0,
       dropped_outbox_full_rows: outbox.droppedRows.outbox_full,

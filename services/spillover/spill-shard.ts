@@ -7,7 +7,7 @@
 import { join } from 'node:path';
 import type { RejectReason } from '#shared/contract/batch';
 import { checkEvictionBody, type EvictionEvent, isFromStore, parseEvictionHead } from '#shared/contract/eviction';
-import type { Health, LogPosition, SpilloverInfo } from '#shared/contract/queries';
+import type { Health, LogPosition, SpilloverCustody, SpilloverInfo } from '#shared/contract/queries';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
 import { type LogMessage, LogReader, StreamLostError } from '#shared/nats/log-reader';
@@ -26,10 +26,12 @@ import { forEachLine } from '#shared/segments/record-format';
 import { DirectoryRefusedError, DiskFullError, SegmentLimitError } from '#shared/segments/segment-errors';
 import type { SegmentEvent } from '#shared/segments/segment-events';
 import { openSegmentLog, type SegmentLog } from '#shared/segments/segment-log';
+import { CarriedCount } from './core/carried-count.ts';
 import type { Gap } from './core/coverage.ts';
 import { type Behind, type FilesEnd, type Hole, Intake } from './core/intake.ts';
 import { createRowFormat } from './core/row-fields.ts';
 import { isBeyond, isUnknown, type KnownLog, strayProblem } from './core/stray-event.ts';
+import { BOOK_BYTES_MAX, CustodyBook } from './custody-book.ts';
 import { GapBook } from './gap-book.ts';
 import { SpillReader } from './reader.ts';
 import { type Counters, emptySegmentTally, type SegmentTally, tallySegmentEvent } from './segment-tally.ts';
@@ -67,6 +69,7 @@ interface Parts extends SpillShardOptions {
   readonly lock: DirectoryLock;
   readonly filesEnd: FilesEnd | null;
   readonly gaps: GapBook;
+  readonly book: CustodyBook;
   readonly tally: SegmentTally;
   readonly lost: Gap[];
   readonly streamCreated: string;
@@ -79,6 +82,7 @@ export class SpillShard {
   private readonly parts: Parts;
   private readonly segments: SegmentLog;
   private readonly intake: Intake;
+  private readonly carried: CarriedCount;
   private readonly reader: LogReader;
   private readonly stream: string;
   private readonly counters: Counters = {
@@ -93,6 +97,8 @@ export class SpillShard {
   private readonly throttled = createThrottledLog(LOG_INTERVAL_MS, Date.now);
   /** First position that is not synced yet. */
   private synced: LogPosition | null;
+  /** As it was between two appends: in the middle of one, its terms do not belong together. */
+  private custody: SpilloverCustody;
   /** Stream sequences: of the last message handled, of the last one that brought rows, up to which was purged. */
   private handled = 0;
   private carrier = 0;
@@ -116,6 +122,9 @@ export class SpillShard {
     this.segments = parts.segments;
     this.intake = new Intake(parts.filesEnd);
     this.synced = this.intake.position;
+    const log = parts.filesEnd?.log ?? null;
+    this.carried = new CarriedCount(log, log === null ? 0 : this.heldRows(log), log === null ? 0 : parts.book.uncountedRows(log));
+    this.custody = this.countCustody();
     this.stream = link.subjects.evictedStream(config.shard);
     this.streamCreated = parts.streamCreated;
     this.knownLog = parts.knownLog;
@@ -157,9 +166,9 @@ export class SpillShard {
     const knownLog = knownLogOf(samples);
     const lock = await takeDirectory(options, directory);
     try {
-      const segments = await openSegments(options, directory, knownLog, onEvent);
+      const { segments, book } = await openSegments(options, directory, knownLog, onEvent);
       const filesEnd = await readFilesEnd(segments);
-      const gaps = await GapBook.open(directory);
+      const gaps = await GapBook.open(options.disk, directory);
       return new SpillShard({
         ...options,
         directory,
@@ -167,6 +176,7 @@ export class SpillShard {
         lock,
         filesEnd,
         gaps,
+        book,
         tally,
         lost,
         streamCreated: evicted.created,
@@ -209,11 +219,12 @@ export class SpillShard {
       if (outcome === 'carrier') carrier = message.seq;
       this.lag = message.pending;
     }
-    if (entries.length > 0 && !(await this.append(entries))) return;
+    if (!(await this.append(entries))) return;
     this.handled = handled;
     this.carrier = carrier;
     this.handledBytes = handledBytes;
     this.synced = this.intake.position;
+    this.custody = this.countCustody();
     await this.remember(holes.map(gapOfHole));
     // From the beginning: a server that lost the end of the stream gives its sequences out again, positions it cannot.
     if (isBroken) this.reader.seek(1);
@@ -260,6 +271,7 @@ export class SpillShard {
       bytes: this.segments.diskBytes,
       budget_bytes: this.parts.config.metrics.spillover_max_bytes,
       lag: this.lag,
+      custody: this.custody,
       counters: { ...this.counters, ...this.parts.tally.counters },
       health: this.health,
     };
@@ -273,6 +285,7 @@ export class SpillShard {
   private async handle(message: LogMessage, entries: Entry[], holes: Hole[]): Promise<'carrier' | 'empty' | 'chain_broken'> {
     const event = await this.decode(message);
     if (event === null) return 'empty';
+    const { position } = this.intake;
     const taken = this.intake.take(event);
     switch (taken.kind) {
       case 'rejected':
@@ -292,6 +305,7 @@ export class SpillShard {
         return 'chain_broken';
       case 'accepted':
         if (taken.hole !== null) holes.push(taken.hole);
+        this.carried.take(event, position, taken.rows, () => this.heldRows(event.log) + rowsOf(entries, event.log));
         for (const entry of taken.entries) {
           entries.push(entry);
           this.count('bytes', entry.bytes.length);
@@ -343,8 +357,24 @@ export class SpillShard {
     publishRejected(this.parts.link, reason, message.subject, message.data);
   }
 
-  /** Tries for as long as the disk is full. False when told to stop before it was done: the stream still has it all. */
+  /** Brings entries into the files. False when told to stop before it was done: the stream still has it all. */
   private async append(entries: readonly Entry[]): Promise<boolean> {
+    const { book, config } = this.parts;
+    const { log, isCounted, uncountedRows } = this.carried;
+    // Without a count there is nothing to remember: the last event says so again.
+    if (log !== null && isCounted) book.noteUncounted(log, uncountedRows);
+    await book.save();
+    // What one append writes, the budget must not delete before it is synced: its rows could be counted twice if it fails then.
+    // With the active segment, which is half of the budget at most, this much always fits.
+    for (const chunk of chunksOf(entries, Math.floor(segmentBudget(config) / 2))) {
+      if (!(await this.appendWhole(chunk))) return false;
+      await book.save();
+    }
+    return true;
+  }
+
+  /** Tries for as long as the disk is full. */
+  private async appendWhole(entries: readonly Entry[]): Promise<boolean> {
     const { logger, stopping } = this.parts;
     for (let waitMs = DISK_FULL_RETRY_MS_MIN; ; waitMs = Math.min(2 * waitMs, DISK_FULL_RETRY_MS_MAX)) {
       try {
@@ -387,7 +417,33 @@ export class SpillShard {
       if (!(error instanceof DiskFullError)) throw error;
       this.parts.logger.warn({ reason: error.reason }, error.message);
     }
+    this.custody = this.countCustody();
     await this.remember(this.parts.lost.splice(0));
+  }
+
+  /** Rows of a log that are in segments, deleted by the budget, or dropped. */
+  private heldRows(log: number): number {
+    const { book } = this.parts;
+    return this.segmentRows(log) + book.deletedRows(log) + book.droppedRows(log);
+  }
+
+  private segmentRows(log: number): number {
+    const { book } = this.parts;
+    return this.segments.rowsIn((segment) => segment.log === log && !book.isDeleted(segment));
+  }
+
+  private countCustody(): SpilloverCustody {
+    const { book } = this.parts;
+    const { log, rows, uncountedRows } = this.carried;
+    return {
+      log,
+      carried_rows: rows,
+      uncounted_rows: uncountedRows,
+      segment_rows: log === null ? 0 : this.segmentRows(log),
+      deleted_rows: log === null ? 0 : book.deletedRows(log),
+      dropped_rows: log === null ? 0 : book.droppedRows(log),
+      older_log_rows: this.segments.rowsIn((segment) => segment.log !== log),
+    };
   }
 
   /** Notices a stream that is another one or has gone back, and purges what is in the files. */
@@ -473,20 +529,26 @@ async function openSegments(
   directory: string,
   knownLog: KnownLog,
   onEvent: (event: SegmentEvent) => void,
-): Promise<SegmentLog> {
+): Promise<{ segments: SegmentLog; book: CustodyBook }> {
   const { config, logger, stopping, disk } = options;
   for (;;) {
     try {
-      return await openSegmentLog({
+      const book = await CustodyBook.open(disk, directory);
+      const segments = await openSegmentLog({
         directory,
         prefix: SEGMENT_PREFIX,
-        bytesMax: config.metrics.spillover_max_bytes,
-        segmentBytesMax: config.metrics.spillover_segment_bytes,
+        bytesMax: segmentBudget(config),
+        segmentBytesMax: Math.min(config.metrics.spillover_segment_bytes, Math.floor(segmentBudget(config) / 2)),
         format: createRowFormat(),
-        onEvent,
+        onEvent: (event) => {
+          onEvent(event);
+          if (event.event === 'rows_dropped') book.noteDropped(event.log, event.seq, event.rows);
+        },
+        beforeDeletion: (segment) => book.noteDeleted(segment),
         disk,
         logMax: logMax(knownLog),
       });
+      return { segments, book };
     } catch (error) {
       if (error instanceof DirectoryRefusedError || error instanceof SegmentLimitError) throw new SetupError(error.message);
       if (!(error instanceof DiskFullError)) throw error;
@@ -515,6 +577,31 @@ async function readFilesEnd(segments: SegmentLog): Promise<FilesEnd | null> {
     }
   }
   return { log: end.log, seq: end.seq, lines, toMs };
+}
+
+/** The part of the budget for segments: what is on disk includes the book. */
+function segmentBudget({ metrics }: Config): number {
+  return metrics.spillover_max_bytes - BOOK_BYTES_MAX;
+}
+
+/** In order, each no larger than that but for a single larger entry. */
+function* chunksOf(entries: readonly Entry[], bytesMax: number): Generator<Entry[]> {
+  let chunk: Entry[] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    if (chunk.length > 0 && bytes + entry.bytes.length > bytesMax) {
+      yield chunk;
+      chunk = [];
+      bytes = 0;
+    }
+    chunk.push(entry);
+    bytes += entry.bytes.length;
+  }
+  if (chunk.length > 0) yield chunk;
+}
+
+function rowsOf(entries: readonly Entry[], log: number): number {
+  return entries.reduce((rows, entry) => (entry.log === log ? rows + entry.rows : rows), 0);
 }
 
 function gapOfHole({ log, from, to, fromMs, toMs }: Hole): Gap {

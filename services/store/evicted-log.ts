@@ -37,6 +37,8 @@ export type EvictionFailure = 'full' | 'refused' | 'unanswered';
 export interface EvictionOutcome {
   /** The floor that is now durable. */
   readonly to: number;
+  /** Rows carried of positions below it; null when no event was acknowledged. */
+  readonly rowsBelow: number | null;
   readonly failure: EvictionFailure | null;
   readonly events: number;
   readonly rows: number;
@@ -138,7 +140,14 @@ export class EvictedLog {
   /** Publishes the events in order, until all are acknowledged or one fails. @param floor where the window is now */
   async publish(events: Iterable<EvictionEvent>, floor: number): Promise<EvictionOutcome> {
     const flights: Flight[] = [];
-    const outcome = { to: floor, failure: null as EvictionFailure | null, events: 0, rows: 0, dropped: 0 };
+    const outcome = {
+      to: floor,
+      rowsBelow: null as number | null,
+      failure: null as EvictionFailure | null,
+      events: 0,
+      rows: 0,
+      dropped: 0,
+    };
     let bytes = 0;
     const land = async (): Promise<void> => {
       const { event, done } = flights.shift() as Flight;
@@ -148,6 +157,7 @@ export class EvictedLog {
       if (outcome.failure !== null) return;
       this.lastSequence++;
       outcome.to = event.to;
+      outcome.rowsBelow = event.rowsBelow;
       outcome.events++;
       outcome.rows += event.rows;
       outcome.dropped += event.dropped;

@@ -1,6 +1,6 @@
 // The store service: the window of one shard, kept current from its log, answering queries.
 
-import { concatMap, defer, EMPTY, type Observable, of, repeat } from 'rxjs';
+import { defer, EMPTY, type Observable, of, repeat } from 'rxjs';
 import { STORE_SERVICE } from '#shared/contract/queries';
 import { connectNats, requirePayload } from '#shared/nats/connection';
 import { linkedService } from '#shared/nats/linked-service';
@@ -48,8 +48,5 @@ export async function startStore({ config, logger, stopping }: StoreOptions): Pr
 
 /** Steps until told to stop: the next messages are pulled only when the last ones are done. */
 function steps(shard: StoreShard, stop: AbortSignal): Observable<void> {
-  return defer(() => of(shard)).pipe(
-    concatMap((one) => one.step()),
-    repeat({ delay: () => (stop.aborted ? EMPTY : of(0)) }),
-  );
+  return defer(() => shard.step()).pipe(repeat({ delay: () => (stop.aborted ? EMPTY : of(0)) }));
 }

@@ -6,8 +6,8 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseBatch, type RejectReason } from '#shared/contract/batch';
-import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionReason, type SeqRange } from '#shared/contract/eviction';
-import { type Health, QueryError, type StoreInfo } from '#shared/contract/queries';
+import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionHead, type EvictionReason, type SeqRange } from '#shared/contract/eviction';
+import { type Health, QueryError, type StoreCustody, type StoreInfo } from '#shared/contract/queries';
 import { EVENT_HEADER, parseRemoval } from '#shared/contract/removal';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamNotFound, isUnanswered, messageOf } from '#shared/nats/errors';
@@ -21,7 +21,7 @@ import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import { pause } from '#shared/runtime/wait';
 import { evictionEvents } from './core/eviction-events.ts';
 import { Window } from './core/window.ts';
-import { EvictedLog, type EvictedTail, type EvictionFailure } from './evicted-log.ts';
+import { EvictedLog, type EvictedTail, type EvictionFailure, type EvictionOutcome } from './evicted-log.ts';
 import { Removals } from './removals.ts';
 
 const PULL_WAIT_MS = 250;
@@ -67,6 +67,12 @@ export class StoreShard {
   private purgedMs = 0;
   /** When the events of the other writer last moved. */
   private movedMs = 0;
+  /** Rows of positions below the floor that events of this log have carried, as their headers count them. */
+  private carriedRows: number;
+  /** Rows taken into the window since the log began: what earlier lives of the store handed on, and what this one has read. */
+  private acceptedRows = 0;
+  /** The counters when `acceptedRows` was last counted anew. */
+  private countersBefore: Readonly<Record<string, number>> = {};
   private readonly counters: Record<string, number> = {
     accepted_batches: 0,
     accepted_rows: 0,
@@ -76,6 +82,8 @@ export class StoreShard {
     evicted_events: 0,
     evicted_rows: 0,
     dropped_rows: 0,
+    dropped_rows_no_spill: 0,
+    dropped_rows_spill_blocked: 0,
     missing_positions: 0,
     removed_rows: 0,
     removed_series: 0,
@@ -92,7 +100,9 @@ export class StoreShard {
     this.evicted = evicted;
     this.log = start.log;
     this.replayTo = start.end;
+    this.carriedRows = start.carriedRows;
     this.window = window;
+    this.countAnew();
     this.window.pullBytesMax = this.pullBytesUsual;
     this.reader = this.openReader();
     this.movedMs = Date.now();
@@ -167,6 +177,9 @@ export class StoreShard {
         `stream ${stream} is full: eviction waits, and with it reading. See whether the spillover is running and has room on its disk`,
       );
     }
+    const missing = this.counters['missing_positions'] ?? 0;
+    if (missing > 0)
+      problems.push(`${missing} positions between the floor and the beginning of the log were gone at the start: their rows are lost`);
     return { ready: this.isCaughtUp && this.link.isConnected(), problems };
   }
 
@@ -185,9 +198,32 @@ export class StoreShard {
       budget_bytes: window.budgetBytes,
       lag: this.lag,
       retention_ms: this.retentionMs,
+      custody: this.custody,
       counters: { ...this.counters },
       health: this.health,
     };
+  }
+
+  /** Always: accepted = carried + window + dropped + removed; each is counted where it happens. */
+  private get custody(): StoreCustody {
+    return {
+      accepted_rows: this.acceptedRows,
+      carried_rows: this.carriedRows,
+      window_rows: this.window.rows,
+      dropped_no_spill_rows: this.countedSince('dropped_rows_no_spill'),
+      dropped_spill_blocked_rows: this.countedSince('dropped_rows_spill_blocked'),
+      removed_rows: this.countedSince('removed_rows'),
+    };
+  }
+
+  /** Of another log, or of a floor that another store has moved, only what is held is known. */
+  private countAnew(): void {
+    this.acceptedRows = this.carriedRows + this.window.rows;
+    this.countersBefore = { ...this.counters };
+  }
+
+  private countedSince(name: string): number {
+    return (this.counters[name] ?? 0) - (this.countersBefore[name] ?? 0);
   }
 
   private get carriesRows(): boolean {
@@ -280,6 +316,7 @@ export class StoreShard {
     }
     this.count('accepted_batches', 1);
     this.count('accepted_rows', batch.unit.length);
+    this.acceptedRows += batch.unit.length;
   }
 
   /** Everybody who reads the log forgets the same rows: those below the position of the removal. */
@@ -317,25 +354,32 @@ export class StoreShard {
   /** Publishes the rows below `to` and moves the floor there, for as long as it takes. */
   private async evict(to: number, reason: EvictionReason): Promise<void> {
     while (this.window.floor < to && this.role === 'writer' && !this.stopping.aborted) {
-      const { window } = this;
       if (!this.link.isConnected()) {
         await pause(RECONNECTED_MS, this.stopping);
         continue;
       }
-      const outcome = await this.evicted.publish(this.eventsTo(to, reason), window.floor);
-      window.evictTo(outcome.to);
-      this.count('evicted_events', outcome.events);
-      this.count('evicted_rows', outcome.rows);
+      const outcome = await this.evicted.publish(this.eventsTo(to, reason), this.window.floor);
+      this.moveFloor(outcome);
       this.count(`evicted_rows_${reason}`, outcome.rows);
-      this.count('dropped_rows', outcome.dropped);
       await this.resolve(outcome.failure, to);
     }
+  }
+
+  /** Follows what JetStream has acknowledged. */
+  private moveFloor(outcome: EvictionOutcome): void {
+    this.window.evictTo(outcome.to);
+    this.carriedRows = outcome.rowsBelow ?? this.carriedRows;
+    this.count('evicted_events', outcome.events);
+    this.count('evicted_rows', outcome.rows);
+    this.count('dropped_rows', outcome.dropped);
+    this.count('dropped_rows_no_spill', outcome.dropped);
   }
 
   /** Small for a small stream: one event stays in it for good, and there must be room for the next. */
   private eventsTo(to: number, reason: EvictionReason): Iterable<EvictionEvent> {
     const bytesMax = Math.min(EVICTION_BYTES_MAX, Math.floor(this.config.nats.evicted_max_bytes / 4));
-    return evictionEvents(this.window, { log: this.log, to, reason, carriesRows: this.carriesRows }, bytesMax);
+    const plan = { log: this.log, to, reason, carriesRows: this.carriesRows, carriedRows: this.carriedRows };
+    return evictionEvents(this.window, plan, bytesMax);
   }
 
   private async resolve(failure: EvictionFailure | null, to: number): Promise<void> {
@@ -383,11 +427,18 @@ export class StoreShard {
     if (!tail.isOwn) this.becomeFollower();
     this.movedMs = Date.now();
     if (log !== this.log || to <= this.window.floor) return;
+    const rowsBefore = this.window.rows;
+    this.carriedRows = carriedBy(tail.head);
     if (to <= this.window.next) {
       this.window.evictTo(to);
     } else {
       this.window.reset(to, duplicates);
       this.reader.seek(to);
+    }
+    if (!tail.isOwn) this.countAnew();
+    else if (!this.carriesRows) {
+      this.count('dropped_rows', rowsBefore - this.window.rows);
+      this.count('dropped_rows_no_spill', rowsBefore - this.window.rows);
     }
   }
 
@@ -502,6 +553,8 @@ export class StoreShard {
       this.log = start.log;
       this.replayTo = start.end;
       this.window.reset(start.floor, start.duplicates);
+      this.carriedRows = start.carriedRows;
+      this.countAnew();
     }
     await this.reader.close();
     this.reader = this.openReader();
@@ -512,10 +565,7 @@ export class StoreShard {
     const held = this.window.rows;
     while (this.window.floor < this.window.next && !this.stopping.aborted) {
       const outcome = await this.evicted.publish(this.eventsTo(this.window.next, 'log'), this.window.floor);
-      this.window.evictTo(outcome.to);
-      this.count('evicted_events', outcome.events);
-      this.count('evicted_rows', outcome.rows);
-      this.count('dropped_rows', outcome.dropped);
+      this.moveFloor(outcome);
       this.blockedBy = outcome.failure;
       if (outcome.failure === null) continue;
       await pause(BLOCKED_RETRY_MS, this.stopping);
@@ -545,6 +595,8 @@ interface Start {
   /** First position that the log did not have yet. */
   readonly end: number;
   readonly duplicates: readonly SeqRange[];
+  /** Rows carried of positions below the floor. */
+  readonly carriedRows: number;
   /** Positions between the floor and the log's first message. */
   readonly missing: number;
 }
@@ -558,7 +610,7 @@ async function startOf(options: StoreShardOptions, evicted: EvictedLog): Promise
   const end = samples.state.last_seq + 1;
   // What no store has published is believed only where it is possible: from a store, it would mean that the log has gone back.
   const tail = await evicted.readTail(({ head, isFromStore }) => isFromStore || (head.log === log && head.to <= end));
-  if (tail === null || tail.head.log !== log) return { log, floor: firstSeq, end, duplicates: [], missing: 0 };
+  if (tail === null || tail.head.log !== log) return { log, floor: firstSeq, end, duplicates: [], carriedRows: 0, missing: 0 };
   if (tail.head.to > end) {
     const [stream, evictedStream] = [link.subjects.samplesStream(config.shard), link.subjects.evictedStream(config.shard)];
     throw new Error(
@@ -568,5 +620,17 @@ async function startOf(options: StoreShardOptions, evicted: EvictedLog): Promise
   const missing = Math.max(0, firstSeq - tail.head.to);
   if (missing > 0)
     logger.error({ from: tail.head.to, to: firstSeq, positions: missing }, 'the log was purged above the floor: these positions are lost');
-  return { log, floor: Math.max(tail.head.to, firstSeq), end, duplicates: tail.head.duplicates, missing };
+  return {
+    log,
+    floor: Math.max(tail.head.to, firstSeq),
+    end,
+    duplicates: tail.head.duplicates,
+    carriedRows: carriedBy(tail.head),
+    missing,
+  };
+}
+
+/** An event that does not count its rows ends the count: it begins again at 0, here and in the spillover. */
+function carriedBy({ rowsBelow }: EvictionHead): number {
+  return rowsBelow ?? 0;
 }

@@ -90,6 +90,7 @@ async function publish({ from, to, lines, head, isStray }: Published): Promise<v
     from,
     to,
     rows: lines.length,
+    rowsBelow: null,
     crc32: crc32(body),
     reason: 'memory' as const,
     duplicates: [],
@@ -150,7 +151,7 @@ describe('rows on their way to disk', () => {
 
   test('make room in the stream as soon as a good part of it has been read', async () => {
     const publishLarge = (seq: number) =>
-      publish({ from: seq, to: seq + 1, lines: Array.from({ length: 2_500 }, (_, unit) => rowOf(seq, `unit-${unit}`)) });
+      publish({ from: seq, to: seq + 1, lines: Array.from({ length: 1_400 }, (_, unit) => rowOf(seq, `unit-${unit}`)) });
     const large = { ...config, metrics: { ...config.metrics, spillover_segment_bytes: 2_000_000 } };
     const stopping = new AbortController().signal;
     const shard = await SpillShard.open({ config: large, link, logger: silent, stopping, disk: realDisk });
@@ -159,8 +160,8 @@ describe('rows on their way to disk', () => {
     };
     await publishLarge(1);
     await handledTo(2); // the first upkeep, and for seconds no other by the clock
-    for (let seq = 2; seq < 8; seq++) await publishLarge(seq);
-    await handledTo(8);
+    for (let seq = 2; seq < 14; seq++) await publishLarge(seq);
+    await handledTo(14);
     expect((await link.jsm.streams.info(link.subjects.evictedStream(0))).state.first_seq).toBeGreaterThan(2);
     await shard.close();
   });

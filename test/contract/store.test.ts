@@ -113,6 +113,17 @@ async function allRows(s: Stage): Promise<(Row | Sample)[]> {
   });
 }
 
+/** Every row taken is counted where it is; what the events carry is counted by themselves. */
+function expectCustody({ custody, rows }: StoreInfo, acceptedRows: number, evictedRows: number): void {
+  const { accepted_rows, carried_rows, window_rows } = custody;
+  expect({ accepted_rows, carried_rows, window_rows }).toEqual({
+    accepted_rows: acceptedRows,
+    carried_rows: evictedRows,
+    window_rows: rows,
+  });
+  expect(evictedRows + rows).toBe(acceptedRows);
+}
+
 const names = Array.from({ length: 40 }, (_, i) => `unit-${i}`);
 const busy = (tick: number, host = 'h1'): Batch =>
   batch({
@@ -229,7 +240,7 @@ describe('store', () => {
   test('what is in transit is known also while EVICTED is being purged', async () => {
     const { link, config } = await stage();
     await ensureShard(link.jsm, link.subjects, config.nats, 0);
-    const head = { log: 1, rows: 0, crc32: 0, reason: 'memory', duplicates: [], dropped: 0 } as const;
+    const head = { log: 1, rows: 0, rowsBelow: null, crc32: 0, reason: 'memory', duplicates: [], dropped: 0 } as const;
     const events = Array.from({ length: 300 }, (_, i) => ({ ...head, from: i + 1, to: i + 2, body: new Uint8Array() }));
     const evicted = new EvictedLog(link, 0, 1 << 20, () => undefined);
     await evicted.publish(events, 1);
@@ -333,6 +344,10 @@ describe('store', () => {
       return found;
     };
     await eventually(async () => expect((await infos()).map(({ head }) => head)).toEqual([501, 501]), { withinMs: 20_000 });
+    await eventually(async () => {
+      const carried = (await s.evictedRows()).length;
+      expect((await infos()).map(({ custody }) => custody.carried_rows)).toEqual([carried, carried]);
+    });
     await first.stop();
     for (let tick = 500; tick < 900; tick++) await s.publish(busy(tick));
     await eventually(
@@ -342,6 +357,7 @@ describe('store', () => {
     const keys = (await allRows(s)).map(key);
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys).toHaveLength(900 * names.length);
+    expectCustody(await s.info(), 900 * names.length, (await s.evictedRows()).length);
   });
 
   test('survives the killing of nats-server: nothing acknowledged is lost or doubled', async () => {
@@ -361,6 +377,7 @@ describe('store', () => {
     const keys = (await allRows(s)).map(key);
     expect(new Set(keys).size).toBe(keys.length);
     expect(keys).toHaveLength(300 * names.length);
+    expectCustody(await s.info(), 300 * names.length, (await s.evictedRows()).length);
   }, 60_000);
 
   test('a small log is eased before it blocks the collectors', async () => {
@@ -389,6 +406,7 @@ describe('store', () => {
     });
     const evicted = await s.evictedRows();
     expect(evicted.map(key)).toHaveLength(20 * names.length);
+    expectCustody(await s.info(), names.length, 0);
   });
 
   test('without a spill, evicted rows are dropped and counted, and the floor still survives a restart', async () => {
@@ -428,7 +446,7 @@ describe('store', () => {
     /** As a store would publish it, or without its marks. */
     const forge = (to: number, isMarked: boolean): Promise<number> => {
       const head = headers();
-      const event = { log, from: 1, to, rows: 0, crc32: 0, reason: 'memory' as const, duplicates: [], dropped: 0 };
+      const event = { log, from: 1, to, rows: 0, rowsBelow: null, crc32: 0, reason: 'memory' as const, duplicates: [], dropped: 0 };
       for (const [name, value] of evictionHeaders(event)) head.set(name, value);
       if (isMarked) head.set(EVICTION_HEADERS.writer, '0123456789abcdef');
       return eventually(async () => {

@@ -6,11 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { SpillwayClient } from '#client/client';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
 import type { CoverageSpan } from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
 import type { NatsLink } from '#shared/nats/connection';
 import { ensureShard } from '#shared/nats/topology';
+import { type Custody, custodyOf } from '../../cli/custody.ts';
 import type { Status } from '../../cli/status.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, testConfig } from '../support/link.ts';
@@ -118,13 +120,53 @@ function startLoad(): Load {
   };
 }
 
-test('every accepted batch is read exactly once, whoever is killed', async () => {
+interface Watch {
+  /** Resolves when there is one more answer. */
+  answered(): Promise<void>;
+  /** @returns the answers that did not hold */
+  stop(): Promise<Custody[]>;
+}
+
+/** Asks again and again in whose custody the rows are. */
+function watchCustody(): Watch {
+  const client = new SpillwayClient(link);
+  let isStopped = false;
+  let answers = 0;
+  const watch = async () => {
+    const broken: Custody[] = [];
+    while (!isStopped) {
+      await delay(5);
+      const infos = await (async () => [await client.spilloverInfo(0), await client.storeInfo(0)] as const)().catch(() => null);
+      if (infos === null) continue; // a service that was killed does not answer
+      const [spillover, store] = infos;
+      const described = { id: '', version: '' };
+      broken.push(...custodyOf([{ ...described, info: store }], [{ ...described, info: spillover }]).filter(({ holds }) => !holds));
+      answers++;
+    }
+    return broken;
+  };
+  const seen = watch();
+  return {
+    answered: () => {
+      const before = answers;
+      return eventually(() => expect(answers).toBeGreaterThan(before), { withinMs: 20_000 });
+    },
+    stop: () => {
+      isStopped = true;
+      return seen;
+    },
+  };
+}
+
+test('every accepted batch is read exactly once and accounted for at every moment, whoever is killed', async () => {
   startService('store');
   startService('spillover');
   const load = startLoad();
+  const watch = watchCustody();
   for (let round = 0; round < 3; round++) {
     for (const name of ['store', 'spillover']) {
       await delay(400);
+      await watch.answered();
       await killService(name);
       await delay(200);
       startService(name);
@@ -136,6 +178,9 @@ test('every accepted batch is read exactly once, whoever is killed', async () =>
   }
   await eventually(() => expect(load.published()).toBeGreaterThan(300), { withinMs: 30_000 });
   const ticks = await load.stop();
+  await watch.answered();
+  expect(await watch.stop()).toEqual([]);
+  expect(ticks).toBeGreaterThan(300);
 
   const options = { cwd: directory, env };
   await eventually(
@@ -165,7 +210,9 @@ test('every accepted batch is read exactly once, whoever is killed', async () =>
   expect(new Set(coverage.map((span) => span.source))).toEqual(new Set(['spill', 'window']));
 
   const { custody } = await statusOf();
-  expect(custody).toEqual([expect.objectContaining({ shard: 0, transit_events: 0, dropped_rows: 0 })]);
+  expect(custody).toEqual([
+    expect.objectContaining({ shard: 0, accepted_rows: expected.length, transit_rows: 0, dropped_rows: 0, lost_rows: 0, holds: true }),
+  ]);
   expect((custody[0]?.window_rows ?? 0) + (custody[0]?.segment_rows ?? 0)).toBe(expected.length);
   expect((await spillway(['segments', 'verify'], options)).code).toBe(0);
 }, 120_000);

@@ -1,7 +1,7 @@
 // `spillway up` and the commands, as a user sees them: the built program, processes, exit codes, what is printed.
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -163,6 +163,19 @@ describe('spillway up', { timeout: 120_000 }, () => {
     expect(busy.average_cpu_percent).toBeGreaterThan(0);
 
     expect((await spillway(['segments', 'verify', '--json'], { cwd })).code).toBe(0);
+    const { custody, collector_custody } = await reply<Status>(['status'], { cwd });
+    expect(custody).toEqual([expect.objectContaining({ shard: 0, lost_rows: 0, doubled_rows: 0, holds: true })]);
+    expect(collector_custody).toEqual([expect.objectContaining({ dropped_rows: 0, holds: true })]);
+    const spill = join(cwd, '.spillway', 'spill', '0');
+    unlinkSync(join(spill, readdirSync(spill).filter((name) => name.endsWith('.gz'))[0] as string));
+    await eventually(
+      async () => {
+        const unlawful = await spillway(['status'], { cwd });
+        expect(unlawful.stdout).toContain(`does NOT hold: ${sealed[0]?.rows} rows are lost by the spill: `);
+        expect(unlawful.code).toBe(1);
+      },
+      { withinMs: 20_000, everyMs: 500 },
+    );
     expect(await stop(started)).toBe(0);
     const verified = await reply<{ segments: SegmentVerdict[]; ok: boolean }>(['segments', 'verify'], { cwd });
     expect(verified.ok).toBe(true);

@@ -108,6 +108,7 @@ describe('eviction events', () => {
       from: 5,
       to: 9,
       rows: 2,
+      rowsBelow: 40,
       crc32: 7,
       reason: 'memory' as const,
       duplicates: [{ first: 9, last: 12 }],
@@ -138,7 +139,18 @@ describe('eviction events', () => {
   test("a stranger's event is believed up to the end of the log, and not beyond", () => {
     const lines = [5, 6].map((seq) => rowAt(seq));
     const body = Buffer.from(lines.map((line) => `${line}\n`).join(''));
-    const event = { log: LOG, from: 5, to: 7, rows: 2, crc32: 0, reason: 'memory' as const, duplicates: [], dropped: 0, body };
+    const event = {
+      log: LOG,
+      from: 5,
+      to: 7,
+      rows: 2,
+      rowsBelow: null,
+      crc32: 0,
+      reason: 'memory' as const,
+      duplicates: [],
+      dropped: 0,
+      body,
+    };
     expect(strayProblem(event, { log: LOG, end: 7 })).toBeNull();
     expect(strayProblem(event, { log: LOG, end: 6 })).toMatch(/log \d+ ends at 6/);
     expect(strayProblem(event, { log: LOG - 1, end: 7 })).toMatch(/of log/);

@@ -180,6 +180,7 @@ describe('eviction events', () => {
         from: fc.integer({ min: 1, max: 1e12 }),
         span: fc.nat(),
         rows: fc.nat(),
+        rowsBelow: fc.option(fc.nat()),
         crc32: fc.nat({ max: 0xffff_ffff }),
         reason: fc.constantFrom(...EVICTION_REASONS),
         duplicates: ranges,
@@ -195,7 +196,9 @@ describe('eviction events', () => {
   });
 
   test('a head with anything missing or wrong is refused', () => {
-    const good = new Map(evictionHeaders({ log: 1, from: 5, to: 9, rows: 2, crc32: 7, reason: 'memory', duplicates: [], dropped: 0 }));
+    const good = new Map(
+      evictionHeaders({ log: 1, from: 5, to: 9, rows: 2, rowsBelow: 3, crc32: 7, reason: 'memory', duplicates: [], dropped: 0 }),
+    );
     const wrong: [string, string][] = [
       [EVICTION_HEADERS.log, ''],
       [EVICTION_HEADERS.from, '0'],
@@ -203,6 +206,7 @@ describe('eviction events', () => {
       [EVICTION_HEADERS.to, '4'],
       [EVICTION_HEADERS.to, '1e3'],
       [EVICTION_HEADERS.rows, 'x'],
+      [EVICTION_HEADERS.rowsBelow, '-1'],
       [EVICTION_HEADERS.crc32, '7'],
       [EVICTION_HEADERS.reason, 'because'],
       [EVICTION_HEADERS.duplicates, '9-3'],

@@ -19,7 +19,7 @@ function rowOf(seq: number, unit: number): string {
 
 function eventOf(from: number, to: number, lines: readonly string[], log = LOG): EvictionEvent {
   const body = Buffer.from(lines.join(''));
-  return { log, from, to, rows: lines.length, crc32: crc32(body), reason: 'memory', duplicates: [], dropped: 0, body };
+  return { log, from, to, rows: lines.length, rowsBelow: null, crc32: crc32(body), reason: 'memory', duplicates: [], dropped: 0, body };
 }
 
 /** Number of rows of each position, from 1; 0 is an empty position. */

@@ -108,8 +108,8 @@ function evict(window: Window, to: number): ModelRow[] {
   while (window.floor < to) {
     let at = window.floor;
     const before = rows.length;
-    const [dropping] = evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: false });
-    for (const event of evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true }, 700)) {
+    const [dropping] = evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: false, carriedRows: 0 });
+    for (const event of evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows: 0 }, 700)) {
       expect(event.from).toBe(at);
       at = event.to;
       const lines = new TextDecoder().decode(event.body).split('\n').slice(0, -1);

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { Batch } from '#shared/contract/batch';
 import { checkEvictionBody } from '#shared/contract/eviction';
 import { METRIC_NAMES, STATES } from '#shared/contract/metrics';
-import { formatRow, rowPrefix } from '#shared/contract/row';
+import { formatRow, parseRow, type Row, rowPrefix } from '#shared/contract/row';
 import { evictionEvents } from '../../services/store/core/eviction-events.ts';
 import { Window } from '../../services/store/core/window.ts';
 
@@ -49,11 +49,14 @@ function linesOf(batch: Batch, seq: number): string[] {
 
 const text = (body: Uint8Array): string[] => new TextDecoder().decode(body).split('\n').slice(0, -1);
 
+const CARRIED_BEFORE = 1_000;
+
 /** Evicts up to `to` as the store does, checks the chain of events, and returns the lines. */
 function evict(window: Window, to: number, bytesMax?: number): string[] {
   const lines: string[] = [];
   while (window.floor < to) {
-    const events = [...evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true }, bytesMax)];
+    const carriedRows = CARRIED_BEFORE + lines.length;
+    const events = [...evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows }, bytesMax)];
     let at = window.floor;
     for (const event of events) {
       expect(event.from, 'events follow one another').toBe(at);
@@ -61,6 +64,8 @@ function evict(window: Window, to: number, bytesMax?: number): string[] {
       expect(event.body.length).toBeLessThanOrEqual(bytesMax ?? 512 * 1024);
       at = event.to;
       lines.push(...text(event.body));
+      const below = lines.filter((line) => (parseRow(line) as Row).seq < event.to);
+      expect(event.rowsBelow, 'the count of rows below the end of an event').toBe(CARRIED_BEFORE + below.length);
     }
     expect(at).toBeGreaterThan(window.floor);
     window.evictTo(at);

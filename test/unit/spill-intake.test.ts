@@ -10,7 +10,7 @@ const rowOf = (seq: number, unit = 'a', host = 'h') =>
 
 function event(from: number, to: number, lines: string[], log = LOG): EvictionEvent {
   const body = Buffer.from(lines.join(''));
-  return { log, from, to, rows: lines.length, crc32: crc32(body), reason: 'memory', duplicates: [], dropped: 0, body };
+  return { log, from, to, rows: lines.length, rowsBelow: null, crc32: crc32(body), reason: 'memory', duplicates: [], dropped: 0, body };
 }
 const filesAt = (seq: number, units: string[], log = LOG): FilesEnd => ({
   log,

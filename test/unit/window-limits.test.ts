@@ -13,7 +13,7 @@ function rowsOf(window: Window, to: number): Row[] {
   const rows: Row[] = [];
   while (window.floor < to) {
     let end = window.floor;
-    for (const event of evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true })) {
+    for (const event of evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows: 0 })) {
       end = event.to;
       for (const line of Buffer.from(event.body).toString().split('\n').slice(0, -1)) rows.push(parseRow(line) as Row);
     }

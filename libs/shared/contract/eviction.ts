@@ -16,6 +16,8 @@ export const EVICTION_HEADERS = {
   from: 'Spillway-From',
   to: 'Spillway-To',
   rows: 'Spillway-Rows',
+  /** Running count of rows carried, by which whoever reads notices that some are missing. */
+  rowsBelow: 'Spillway-Rows-Below',
   crc32: 'Spillway-Crc32',
   reason: 'Spillway-Reason',
   /** Positions at or above `to` that are empty because the same batch stood earlier in the log: `7,9-12`. Absent: none. */
@@ -35,6 +37,8 @@ export interface EvictionHead {
   readonly to: number;
   /** Rows in the body. */
   readonly rows: number;
+  /** Rows of positions below `to` that events of this log have carried, this one included; null in an event that does not say. */
+  readonly rowsBelow: number | null;
   readonly crc32: number;
   readonly reason: EvictionReason;
   readonly duplicates: readonly SeqRange[];
@@ -64,6 +68,7 @@ export function evictionHeaders(head: EvictionHead): [string, string][] {
     [EVICTION_HEADERS.crc32, head.crc32.toString(16).padStart(8, '0')],
     [EVICTION_HEADERS.reason, head.reason],
   ];
+  if (head.rowsBelow !== null) headers.push([EVICTION_HEADERS.rowsBelow, `${head.rowsBelow}`]);
   if (head.duplicates.length > 0) headers.push([EVICTION_HEADERS.duplicates, formatRanges(head.duplicates)]);
   if (head.dropped > 0) headers.push([EVICTION_HEADERS.dropped, `${head.dropped}`]);
   return headers;
@@ -89,9 +94,11 @@ export function parseEvictionHead(header: (name: string) => string): Parsed<Evic
   if (!isEvictionReason(reason)) return bad(`reason ${JSON.stringify(reason.slice(0, 40))}`);
   const duplicates = parseRanges(header(EVICTION_HEADERS.duplicates));
   if (duplicates === null) return bad('header Spillway-Duplicates must be a list of positions');
+  const rowsBelow = header(EVICTION_HEADERS.rowsBelow) === '' ? null : integer(EVICTION_HEADERS.rowsBelow);
+  if (rowsBelow !== null && !Number.isSafeInteger(rowsBelow)) return bad('header Spillway-Rows-Below must be an integer');
   const dropped = header(EVICTION_HEADERS.dropped) === '' ? 0 : integer(EVICTION_HEADERS.dropped);
   if (!Number.isSafeInteger(dropped)) return bad('header Spillway-Dropped must be an integer');
-  return { ok: true, value: { log, from, to, rows, crc32: Number.parseInt(crc, 16), reason, duplicates, dropped } };
+  return { ok: true, value: { log, from, to, rows, rowsBelow, crc32: Number.parseInt(crc, 16), reason, duplicates, dropped } };
 }
 
 /**

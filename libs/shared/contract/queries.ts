@@ -146,6 +146,40 @@ export interface Health {
   problems: string[];
 }
 
+/**
+ * The store's terms of the law of custody, for its log: accepted = carried + window + dropped + removed. What earlier lives of the
+ * store dropped or removed is in none of them.
+ */
+export interface StoreCustody {
+  accepted_rows: number;
+  /** Handed to the spill: rows of positions below the floor, as the eviction events count them. */
+  carried_rows: number;
+  window_rows: number;
+  /** Dropped because no spill is configured. */
+  dropped_no_spill_rows: number;
+  /** Dropped because the spill was blocked (`on_spill_blocked: drop`). */
+  dropped_spill_blocked_rows: number;
+  /** Forgotten because somebody asked for it. */
+  removed_rows: number;
+}
+/** The spillover's terms, for the newest log it knows: carried + uncounted = segments + deleted + dropped. */
+export interface SpilloverCustody {
+  /** Null before the first row. */
+  log: number | null;
+  /** As the events that are synced count them. */
+  carried_rows: number;
+  /** Rows from before the count of the events began; 0 unless an event came that did not count. */
+  uncounted_rows: number;
+  /** In the segments, as counted in the files. */
+  segment_rows: number;
+  /** Deleted with the oldest segments, to keep the budget. */
+  deleted_rows: number;
+  /** Dropped because no segment could take them. */
+  dropped_rows: number;
+  /** In the segments of older logs; in no other term. */
+  older_log_rows: number;
+}
+
 export interface StoreInfo {
   shard: number;
   role: 'writer' | 'follower';
@@ -161,6 +195,7 @@ export interface StoreInfo {
   /** Messages in the log that are not read yet. */
   lag: number;
   retention_ms: number;
+  custody: StoreCustody;
   counters: Record<string, number>;
   health: Health;
 }
@@ -172,6 +207,7 @@ export interface SpilloverInfo {
   bytes: number;
   budget_bytes: number;
   lag: number;
+  custody: SpilloverCustody;
   counters: Record<string, number>;
   health: Health;
 }

@@ -54,6 +54,8 @@ export interface SegmentLogOptions {
   readonly segmentBytesMax: number;
   readonly format: RecordFormat;
   readonly onEvent: OnSegmentEvent;
+  /** Awaited before the budget deletes a segment, so that the owner can write it down first; may be called again for the same one. */
+  readonly beforeDeletion?: (segment: SegmentRange) => Promise<void>;
   readonly disk?: Disk;
   /** Segments of a later log are moved aside at opening. Absent: whatever fits a name is believed. */
   readonly logMax?: number;
@@ -117,6 +119,7 @@ export class SegmentLog {
   private readonly directory: SegmentDirectory;
   private readonly bytesMax: number;
   private readonly segmentBytesMax: number;
+  private readonly beforeDeletion: SegmentLogOptions['beforeDeletion'];
   private readonly catalogue: Catalogue;
   private readonly exclusive = new Exclusive();
   private readonly sealer: Sealer;
@@ -129,10 +132,11 @@ export class SegmentLog {
   private readonly putOff = new Set<Segment>();
 
   /** Use {@link openSegmentLog}. */
-  constructor(directory: SegmentDirectory, limits: { bytesMax: number; segmentBytesMax: number }, catalogue: Catalogue) {
+  constructor(directory: SegmentDirectory, options: SegmentLogOptions, catalogue: Catalogue) {
     this.directory = directory;
-    this.bytesMax = limits.bytesMax;
-    this.segmentBytesMax = limits.segmentBytesMax;
+    this.bytesMax = options.bytesMax;
+    this.segmentBytesMax = options.segmentBytesMax;
+    this.beforeDeletion = options.beforeDeletion;
     this.catalogue = catalogue;
     this.sealer = new Sealer({
       directory,
@@ -165,6 +169,11 @@ export class SegmentLog {
   /** Oldest first; those with something durable in them. */
   segments(): SegmentSummary[] {
     return this.catalogue.oldestFirst.filter((segment) => segment.isSealed || segment.syncedBytes > 0).map((segment) => ({ ...segment }));
+  }
+
+  /** Rows in the segments that a predicate picks; while an append is under way, perhaps with some of it. */
+  rowsIn(isWanted: (segment: SegmentSummary) => boolean): number {
+    return this.catalogue.oldestFirst.reduce((rows, segment) => (isWanted(segment) ? rows + segment.rows : rows), 0);
   }
 
   /** Second half of opening. */
@@ -504,6 +513,7 @@ export class SegmentLog {
   }
 
   private async deleteSegment(segment: Segment, touched: readonly Touched[]): Promise<void> {
+    await this.beforeDeletion?.(rangeOf(segment));
     await this.sealer.abandon(segment);
     await removeFile(this.directory, segment.name);
     this.catalogue.remove(segment);

@@ -18,6 +18,8 @@ export interface EvictionPlan {
   readonly reason: EvictionReason;
   /** False: rows are dropped and counted instead of carried, because there is no spill. */
   readonly carriesRows: boolean;
+  /** Rows of positions below the floor that events of this log have carried. */
+  readonly carriedRows: number;
 }
 
 /**
@@ -29,17 +31,28 @@ export function* evictionEvents(window: Window, plan: EvictionPlan, bytesMax: nu
   const end = rows?.end ?? plan.to;
   const duplicates = (to: number) =>
     window.duplicateRanges.filter((range) => range.last >= to).map((range) => ({ first: Math.max(range.first, to), last: range.last }));
-  const event = (from: number, to: number, count: number, body: Uint8Array): EvictionEvent => ({
-    log: plan.log,
-    from,
-    to,
-    rows: plan.carriesRows ? count : 0,
-    crc32: crc32(body),
-    reason: plan.reason,
-    duplicates: duplicates(to),
-    dropped: plan.carriesRows ? 0 : count,
-    body,
-  });
+  let rowsBelow = plan.carriedRows;
+  let rowsOfPart = 0;
+  const event = (from: number, to: number, count: number, body: Uint8Array): EvictionEvent => {
+    rowsOfPart += plan.carriesRows ? count : 0;
+    if (to > from) {
+      // A batch in parts counts when all of it is out: a store that starts again begins it anew.
+      rowsBelow += rowsOfPart;
+      rowsOfPart = 0;
+    }
+    return {
+      log: plan.log,
+      from,
+      to,
+      rows: plan.carriesRows ? count : 0,
+      rowsBelow,
+      crc32: crc32(body),
+      reason: plan.reason,
+      duplicates: duplicates(to),
+      dropped: plan.carriesRows ? 0 : count,
+      body,
+    };
+  };
   if (rows === null) {
     yield event(window.floor, end, 0, new Uint8Array());
     return;
