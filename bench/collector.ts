@@ -1,0 +1,168 @@
+// collector: what a tick a second costs, as CPU of the whole process, with 100 to 5 000 processes that sleep or that work a little.
+// Spillway's includes encoding, publishing and the live subjects. Rivals read the same fields (CPU, memory, IO, threads) of
+// every process of the machine; they publish nothing: pidstat and process-exporter write text, atop its own file.
+// The cost is divided by the processes that a contender reads: for some that is every process of the machine, kernel threads too.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pause } from '#shared/runtime/wait';
+import { eventually } from '../test/support/eventually.ts';
+import { type Bench, type BenchContext, sizesOf } from './bench.ts';
+import { Installation } from './installation.ts';
+import { type Measured, measuredBy, SPILLWAY } from './measurements.ts';
+import { type Mood, startPopulation } from './population.ts';
+import { cpuMs, freePort, startProgram } from './processes.ts';
+import { ATOP, PIDSTAT, PIDUSAGE, PROCESS_EXPORTER } from './rivals.ts';
+
+const SIZES = [100, 1_000, 5_000];
+const SIZES_QUICK = [100];
+const MOODS: readonly Mood[] = ['idle', 'busy'];
+const TICKS = 10;
+const TICKS_QUICK = 3;
+/** First readings open files and compile code. */
+const WARM_UP_TICKS = 3;
+const TICK_MS = 1_000;
+const READY_MS = 60_000;
+
+interface Scene {
+  readonly context: BenchContext;
+  readonly pids: readonly number[];
+  readonly directory: string;
+}
+
+interface Contender {
+  readonly name: string;
+  readonly readsAll: boolean;
+  /** CPU per tick, ms; null when the contender is absent. */
+  run(scene: Scene): Promise<number | null>;
+}
+
+const CONTENDERS: readonly Contender[] = [
+  { name: SPILLWAY, readsAll: false, run: spillway },
+  { name: PIDSTAT, readsAll: true, run: (scene) => program(scene, PIDSTAT, ['-h', '-u', '-r', '-d', '-p', 'ALL', '1']) },
+  { name: ATOP, readsAll: true, run: (scene) => program(scene, ATOP, ['-w', join(scene.directory, 'atop.raw'), '1']) },
+  { name: PROCESS_EXPORTER, readsAll: true, run: processExporter },
+  { name: PIDUSAGE, readsAll: false, run: pidusageAlone },
+];
+
+export const collectorBench: Bench = {
+  name: 'collector',
+  rivals: [PIDSTAT, ATOP, PROCESS_EXPORTER],
+  rounds: 3,
+  tasks: (context) =>
+    sizesOf(context, SIZES, SIZES_QUICK).flatMap((processes) =>
+      MOODS.map((mood) => ({ label: `${processes} ${mood} processes`, run: () => round(context, processes, mood) })),
+    ),
+};
+
+async function round(context: BenchContext, processes: number, mood: Mood): Promise<Measured[]> {
+  const directory = mkdtempSync(join(tmpdir(), 'collector-'));
+  const measured: Measured[] = [];
+  const population = await startPopulation(processes, mood);
+  try {
+    for (const { name, readsAll, run } of CONTENDERS) {
+      const ms = await run({ context, pids: population.pids, directory });
+      if (ms === null) continue;
+      const one = measuredBy(`${processes} ${mood} processes`, name);
+      const read = readsAll ? processesOfMachine() : processes;
+      measured.push(one('cpu_per_tick', 'ms', ms), one('cpu_per_tick_and_process', 'us', (ms * 1_000) / read));
+    }
+    return measured;
+  } finally {
+    await population.end();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function spillway({ context, pids }: Scene): Promise<number> {
+  const installation = await Installation.start(context.root);
+  try {
+    const units = Object.fromEntries(pids.map((pid) => [`process-${pid}`, { pid, tree: false }]));
+    const { pid } = installation.startService('collector', units);
+    await eventually(() => installation.client.collectorInfo('bench'), { withinMs: READY_MS });
+    const ticksOf = async (): Promise<number> => (await installation.client.collectorInfo('bench')).counters['ticks'] ?? 0;
+    await pause(WARM_UP_TICKS * TICK_MS);
+    const before = { ticks: await ticksOf(), ms: cpuMs(pid) };
+    await pause(ticks(context) * TICK_MS);
+    const taken = (await ticksOf()) - before.ticks;
+    if (taken === 0) throw new Error('the collector took no tick');
+    return (cpuMs(pid) - before.ms) / taken;
+  } finally {
+    await installation.end();
+  }
+}
+
+/** A program that takes a tick a second by itself. */
+async function program({ context, directory }: Scene, name: string, args: readonly string[]): Promise<number | null> {
+  const path = context.rivals.programOf(name);
+  if (path === null) return null;
+  // atop would switch the kernel's process accounting on.
+  const running = startProgram(path, args, { cwd: directory, env: { ...process.env, ATOPACCT: '' } });
+  try {
+    return await cpuOfTicks(context, running.pid);
+  } finally {
+    await running.terminate();
+  }
+}
+
+/** Takes a tick when it is asked. Memory maps are left out: Spillway does not read them. */
+async function processExporter({ context, directory }: Scene): Promise<number | null> {
+  const path = context.rivals.programOf(PROCESS_EXPORTER);
+  if (path === null) return null;
+  const configuration = join(directory, 'process-exporter.yaml');
+  writeFileSync(configuration, 'process_names:\n  - name: "{{.PID}}"\n    cmdline: [".+"]\n');
+  const address = `127.0.0.1:${await freePort()}`;
+  const args = ['-config.path', configuration, '-web.listen-address', address, '-gather-smaps=false', '-threads=false', '-children=false'];
+  const running = startProgram(path, args, { cwd: directory });
+  const scrape = async (): Promise<void> => {
+    const response = await fetch(`http://${address}/metrics`);
+    await response.arrayBuffer();
+  };
+  try {
+    await eventually(scrape, { withinMs: READY_MS, everyMs: 100 });
+    await scrape();
+    const before = cpuMs(running.pid);
+    for (let tick = 0; tick < ticks(context); tick++) {
+      await scrape();
+      await pause(TICK_MS);
+    }
+    return (cpuMs(running.pid) - before) / ticks(context);
+  } finally {
+    await running.terminate();
+  }
+}
+
+async function pidusageAlone({ context, pids, directory }: Scene): Promise<number> {
+  const file = join(directory, 'pids.json');
+  const logFile = join(directory, 'pidusage.log');
+  writeFileSync(file, JSON.stringify(pids));
+  const running = startProgram(process.execPath, [join(import.meta.dirname, 'pidusage-process.js'), file], { cwd: directory, logFile });
+  // With thousands of processes a tick may take more than its second.
+  const taken = (): number => readFileSync(logFile, 'utf8').split('\n').length - 1;
+  try {
+    await pause(WARM_UP_TICKS * TICK_MS);
+    const before = { ticks: taken(), ms: cpuMs(running.pid) };
+    await pause(ticks(context) * TICK_MS);
+    const ticksTaken = taken() - before.ticks;
+    if (ticksTaken === 0) throw new Error(`pidusage finished no tick in ${ticks(context)} s`);
+    return (cpuMs(running.pid) - before.ms) / ticksTaken;
+  } finally {
+    await running.terminate();
+  }
+}
+
+async function cpuOfTicks(context: BenchContext, pid: number): Promise<number> {
+  await pause(WARM_UP_TICKS * TICK_MS);
+  const before = cpuMs(pid);
+  await pause(ticks(context) * TICK_MS);
+  return (cpuMs(pid) - before) / ticks(context);
+}
+
+function processesOfMachine(): number {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).length;
+}
+
+function ticks({ isQuick }: BenchContext): number {
+  return isQuick ? TICKS_QUICK : TICKS;
+}

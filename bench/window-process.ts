@@ -1,0 +1,169 @@
+// The window of one case, in a process of its own, so that what it holds can be read off the process: started by the window
+// benchmark with a request as its argument, prints one JSON object. Needs --expose-gc.
+//
+// Order: a small window first, so that compiled code is not taken for growth; then a window is filled until it evicts, fed a
+// fixed number of rows, and looked at. Batches go through JSON before they are taken, as in the store, and outside of the time.
+
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type Batch, encodeBatch, parseBatch } from '#shared/contract/batch';
+import type { UnitInfo } from '#shared/contract/queries';
+import { evictionEvents } from '../services/store/core/eviction-events.ts';
+import { Window } from '../services/store/core/window.ts';
+import { latest, summary, units } from '../services/store/core/window-queries.ts';
+import { type Trace, type TraceName, traceOf } from './trace.ts';
+
+export interface WindowRequest {
+  readonly trace: TraceName;
+  readonly recording: string;
+  readonly series: number;
+  readonly budgetBytes: number;
+  /** Rows of the steady state. */
+  readonly rows: number;
+}
+
+export interface WindowReport {
+  /** Per row appended, evicting included; encoding the evicted rows apart, per row evicted. */
+  readonly ingestNs: number;
+  readonly encodeNs: number;
+  readonly summaryUs: number;
+  readonly latestUs: number;
+  readonly rows: number;
+  /** Growth of the process, heap and array buffers, and what the window says. */
+  readonly heldBytes: number;
+  readonly reportedBytes: number;
+  /** Time between oldest and newest sample, of the series with the least and the most; series that have starved to nothing count as 0. */
+  readonly spanMsMin: number;
+  readonly spanMsMax: number;
+}
+
+const WARM_UP = { series: 100, rows: 100_000, budgetBytes: 512 * 1024 };
+const CHUNK_ROWS = 20_000;
+const QUERIES = 200;
+const LATEST_ROWS = 10;
+const RETENTION_MS = 720 * 60_000;
+
+async function measure(request: WindowRequest): Promise<WindowReport> {
+  const warmUp = { ...request, ...WARM_UP };
+  feed(new Feed(warmUp), warmUp.rows);
+  const trace = traceOf(request.trace, request, request.recording);
+  const before = await heldBytes();
+  const given = new Feed(request, trace);
+  while (given.window.floor === 1) feed(given, CHUNK_ROWS);
+  given.clear();
+  feed(given, request.rows);
+  const { window } = given;
+  const held = (await heldBytes()) - before;
+  const known = unitsOf(window);
+  const spans = spansOf(known, request.series);
+  // Only series that are held: those that have starved would be answered in no time.
+  const series = (query: number): [string, string] => {
+    const { host, unit } = known[Math.floor((query * known.length) / QUERIES)] as UnitInfo;
+    return [host, unit];
+  };
+  return {
+    ingestNs: given.ingestNs / given.appendedRows,
+    encodeNs: given.encodeNs / Math.max(1, given.evictedRows),
+    summaryUs: timeOf((query) => summary(window, ...series(query), undefined, RETENTION_MS)),
+    latestUs: timeOf((query) => latest(window, ...series(query), LATEST_ROWS, RETENTION_MS, null)),
+    rows: window.rows,
+    heldBytes: held,
+    reportedBytes: window.bytes.total,
+    spanMsMin: spans.min,
+    spanMsMax: spans.max,
+  };
+}
+
+class Feed {
+  readonly window: Window;
+  readonly trace: Trace;
+  ingestNs = 0;
+  encodeNs = 0;
+  appendedRows = 0;
+  evictedRows = 0;
+  private seq = 1;
+
+  constructor(request: WindowRequest, trace = traceOf(request.trace, request, request.recording)) {
+    this.window = new Window({ budgetBytes: request.budgetBytes, floor: 1 });
+    this.trace = trace;
+  }
+
+  clear(): void {
+    this.ingestNs = 0;
+    this.encodeNs = 0;
+    this.appendedRows = 0;
+    this.evictedRows = 0;
+  }
+
+  append(batches: readonly Batch[]): void {
+    const encodeNs = this.encodeNs;
+    const start = process.hrtime.bigint();
+    for (const batch of batches) {
+      this.makeRoom(this.window.growthOf(batch));
+      this.window.append(batch, this.seq++, batch.ts, batch.ts);
+      this.appendedRows += batch.unit.length;
+    }
+    this.makeRoom(0);
+    this.ingestNs += Number(process.hrtime.bigint() - start) - (this.encodeNs - encodeNs);
+  }
+
+  private makeRoom(growthBytes: number): void {
+    const { window } = this;
+    while (window.needsRoom(growthBytes)) {
+      const to = window.oldestBlockEnd();
+      if (to <= window.floor) return; // nothing is held: names alone are over the budget
+      const start = process.hrtime.bigint();
+      for (const event of evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows: 0 }))
+        this.evictedRows += event.rows;
+      this.encodeNs += Number(process.hrtime.bigint() - start);
+      window.evictTo(to);
+    }
+  }
+}
+
+function feed(given: Feed, rows: number): void {
+  for (let left = rows; left > 0; left -= Math.max(CHUNK_ROWS, given.trace.series)) {
+    given.append(given.trace.take(Math.min(left, CHUNK_ROWS)).map(received));
+  }
+}
+
+function received(batch: Batch): Batch {
+  const [encoded] = encodeBatch(batch);
+  const parsed = parseBatch(encoded?.payload ?? new Uint8Array(), batch.host);
+  if (!parsed.ok) throw new Error(`a batch of the trace is refused: ${parsed.reason}: ${parsed.detail}`);
+  return parsed.value;
+}
+
+function timeOf(query: (number: number) => unknown): number {
+  for (let i = 0; i < QUERIES; i++) query(i); // compiles
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < QUERIES; i++) query(i);
+  return Number(process.hrtime.bigint() - start) / 1_000 / QUERIES;
+}
+
+function unitsOf(window: Window): UnitInfo[] {
+  const all: UnitInfo[] = [];
+  for (let cursor: string | null = null; ; ) {
+    const page: ReturnType<typeof units> = units(window, undefined, cursor);
+    all.push(...page.units);
+    if (page.next === null) return all;
+    cursor = page.next;
+  }
+}
+
+function spansOf(known: readonly UnitInfo[], series: number): { min: number; max: number } {
+  const spans = known.map((unit) => unit.last_ts - unit.first_ts).sort((a, b) => a - b);
+  return { min: known.length < series ? 0 : (spans[0] ?? 0), max: spans.at(-1) ?? 0 };
+}
+
+async function heldBytes(): Promise<number> {
+  if (globalThis.gc === undefined) throw new Error('run with --expose-gc');
+  for (let i = 0; i < 4; i++) {
+    globalThis.gc();
+    await nextTurn();
+  }
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
+
+// At the end: classes are not there before their place in the file.
+process.stdout.write(JSON.stringify(await measure(JSON.parse(process.argv[2] ?? '{}') as WindowRequest)));
