@@ -18,10 +18,11 @@ WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
-# A named volume takes the owner of the directory it is mounted over.
+# A named volume takes the owner and the mode of the directory it is mounted over. The collector spools as `node`, or as a root
+# that may do no more than its group.
 RUN ln -s /app/dist/cli/main.js /usr/local/bin/spillway \
- && mkdir -p /var/lib/spillway/spill \
- && chown -R node:node /var/lib/spillway
+ && install -d -o node -g node /var/lib/spillway /var/lib/spillway/spill \
+ && install -d -o node -g root -m 0770 /var/lib/spillway/spool
 USER node
 ENTRYPOINT ["spillway"]
 CMD ["--help"]

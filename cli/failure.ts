@@ -37,7 +37,7 @@ export function verdictOf(error: unknown): Verdict {
   if (error instanceof NatsUnreachableError) {
     return {
       exitCode: EXIT_FAILED,
-      sentence: `${error.message} Start it here with \`spillway up\`, or name another with --server or nats.servers.`,
+      sentence: `${error.message}${error.message.endsWith('?') ? '' : '.'} Start it here with \`spillway up\`, or name another with --server or nats.servers.`,
     };
   }
   if (error instanceof QueryError) return { exitCode: EXIT_FAILED, sentence: error.message };

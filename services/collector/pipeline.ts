@@ -189,6 +189,8 @@ class Collecting {
       outbox.add(batch, performance.now());
     }
     this.#reportDropped(outbox.droppedRows.outbox_full - droppedBefore);
+    for (const problem of sampler.problems)
+      this.#throttled('sampler', () => this.#parts.logger.warn({ problem }, 'not everything can be read'));
     this.#announce(head, samples, events);
   }
 

@@ -24,15 +24,22 @@ interface ComposeService {
   logging: { options: Record<string, string> };
 }
 
-const compose = parse(read('docker-compose.yml'), { merge: true }) as {
-  services: Record<string, ComposeService>;
-  volumes: Record<string, null>;
-};
-const services = Object.entries(compose.services);
-const commands = createProgram(() => undefined).commands.map((command) => command.name());
-
 /** `${NAME:-default}` as it is when nothing is set. */
 const withDefaults = (text: string): string => text.replace(/\$\{[A-Z_]+:-([^}]*)\}/g, '$1');
+
+interface ComposeFile {
+  services: Record<string, ComposeService>;
+  volumes: Record<string, null>;
+}
+const parseCompose = (path: string): ComposeFile => parse(withDefaults(read(path)), { merge: true });
+const compose = parseCompose('docker-compose.yml');
+const moreHosts = parseCompose('docker-compose.multi-host.yml');
+const services = [compose, moreHosts].flatMap((file) => Object.entries(file.services));
+const commands = createProgram(() => undefined).commands.map((command) => command.name());
+
+function variablesOf(service: ComposeService): Record<string, string> {
+  return Object.fromEntries(Object.entries(service.environment ?? {}).map(([key, value]) => [key, String(value)]));
+}
 
 describe('docker-compose.yml', () => {
   test('runs every service under its own command', () => {
@@ -42,10 +49,7 @@ describe('docker-compose.yml', () => {
 
   test.each(SERVICE_NAMES)('%s gets variables that exist, and asks for its own health', (name) => {
     const service = compose.services[name] as ComposeService;
-    const variables = Object.fromEntries(
-      Object.entries(service.environment ?? {}).map(([key, value]) => [key, withDefaults(String(value))]),
-    );
-    const { SPILLWAY_CONFIG: file, ...env } = variables;
+    const { SPILLWAY_CONFIG: file, ...env } = variablesOf(service);
     const config = loadConfig({ env, cwd: '/nonexistent' });
     expect([...config.given.values()].sort()).toEqual(Object.keys(env).sort());
     expect(file === undefined || service.volumes?.some((volume) => volume.includes(`:${file}:`))).toBe(true);
@@ -55,7 +59,7 @@ describe('docker-compose.yml', () => {
 
   test('all services agree on what they share', () => {
     const shared = SERVICE_NAMES.map((name) => {
-      const { SPILLWAY_CONFIG: _, ...env } = compose.services[name]?.environment ?? {};
+      const { SPILLWAY_CONFIG: _, SPILLWAY_SPOOL_PATH: __, ...env } = compose.services[name]?.environment ?? {};
       return env;
     });
     expect(shared).toEqual(shared.map(() => shared[0]));
@@ -70,13 +74,45 @@ describe('docker-compose.yml', () => {
   test('files and volumes that it mounts are there', () => {
     for (const volume of services.flatMap(([, service]) => service.volumes ?? [])) {
       const [source = ''] = volume.split(':');
-      expect(source.startsWith('./') ? existsSync(join(ROOT, source)) : source in compose.volumes, volume).toBe(true);
+      const named = { ...compose.volumes, ...moreHosts.volumes };
+      expect(source.startsWith('./') ? existsSync(join(ROOT, source)) : source in named, volume).toBe(true);
     }
   });
 
   test('the configuration of its collector is valid', () => {
     const config = loadConfig({ file: join(ROOT, 'deploy/compose/spillway.yaml'), env: {}, cwd: ROOT });
     expect(Object.keys(config.units)).toEqual(expect.arrayContaining(['nats', ...SERVICE_NAMES, 'workload']));
+  });
+
+  test('NATS syncs before it acknowledges, except a 2.9, which cannot', () => {
+    const settings = (path: string): string[] => read(path).match(/^ *\w+( \{|: .*)$/gm) ?? [];
+    const usual = settings('deploy/nats/nats.conf');
+    expect(usual).toContain('  sync_interval: always');
+    expect(settings('deploy/nats/nats-2.9.conf')).toEqual(usual.filter((line) => !line.includes('sync_interval')));
+  });
+});
+
+describe('docker-compose.multi-host.yml', () => {
+  const collectors = Object.entries(moreHosts.services).filter(([name]) => name.endsWith('-collector'));
+
+  test('adds three hosts to the others', () => {
+    expect(collectors).toHaveLength(3);
+    expect(Object.keys(moreHosts.services).filter((name) => name in compose.services)).toEqual([]);
+  });
+
+  test.each(collectors)('%s has the processes and the network of its host only, and the bus of the others', (name, service) => {
+    const host = name.replace(/-collector$/, '');
+    expect(service).toMatchObject({ image: compose.services['collector']?.image, pid: `service:${host}`, network_mode: `service:${host}` });
+    const { SPILLWAY_CONFIG: _, ...env } = variablesOf(service);
+    const config = loadConfig({ env, cwd: '/nonexistent' });
+    expect(config.host).toBe(host);
+    expect(config.nats.servers).toEqual([compose.services['collector']?.environment?.['SPILLWAY_NATS_SERVERS']]);
+    expect([...config.given.values()].sort()).toEqual(Object.keys(env).sort());
+  });
+
+  test('the configuration of its collectors is valid', () => {
+    const config = loadConfig({ file: join(ROOT, 'deploy/compose/host.yaml'), env: {}, cwd: ROOT });
+    expect(Object.keys(config.units)).toEqual(['collector', 'workload']);
   });
 });
 

@@ -168,6 +168,7 @@ async function watch(nc: NatsConnection, connection: BehaviorSubject<boolean>, l
 }
 
 function reasonOf(error: unknown): string {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOTFOUND') return 'there is no host of this name; check nats.servers';
   if (!(error instanceof NatsError)) return error instanceof Error ? error.message : String(error);
   switch (error.code) {
     case 'CONNECTION_REFUSED':

@@ -65,7 +65,7 @@ export class SegmentUnreadableError extends Error {
 /** The operating system's codes, unlike Node's own (ERR_...) and zlib's (Z_...). */
 const ERRNO = /^E[A-Z0-9]+$/;
 const FAILURES = new Set(['EIO', 'EROFS', 'EBADF', 'ENXIO', 'ENODEV', 'ESTALE', 'EUCLEAN']);
-const REFUSALS = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENOENT', 'ENAMETOOLONG', 'ELOOP']);
+const REFUSALS = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENAMETOOLONG', 'ELOOP']);
 
 /** Whether trying again in this process cannot help. */
 export function isDiskFailure(error: unknown): boolean {
@@ -80,7 +80,10 @@ export function typedDiskError(what: string, error: unknown): unknown {
 
 /** The same while opening, where a directory that we may not use is a matter of configuration. */
 export function typedOpenError(directory: string, error: unknown): unknown {
-  if (REFUSALS.has(diskErrorCode(error))) return new DirectoryRefusedError(directory, error);
+  const code = diskErrorCode(error);
+  // Node says ENOENT where a directory above cannot be made, as on a read-only file system.
+  const isMissing = code === 'ENOENT' && (error as NodeJS.ErrnoException).syscall === 'mkdir';
+  if (REFUSALS.has(code) || isMissing) return new DirectoryRefusedError(directory, error);
   return typedDiskError(`open segments in ${directory}`, error);
 }
 
