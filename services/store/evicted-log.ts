@@ -210,6 +210,14 @@ export class EvictedLog {
     return oldest?.head.from ?? null;
   }
 
+  /** The floor of a log as the stream has it now; null when it has no event of that log. */
+  async durableFloor(log: number): Promise<number | null> {
+    const { state } = await this.link.jsm.streams.info(this.stream);
+    if (state.messages === 0) return null;
+    const tail = await this.firstEvent(state.last_seq, Math.max(1, state.first_seq), ({ head }) => head.log === log);
+    return tail?.head.to ?? null;
+  }
+
   /** Removes everything but the last message. */
   async purgeAllButLast(): Promise<void> {
     await purgeBelow(this.link.jsm, this.stream, this.lastSequence);

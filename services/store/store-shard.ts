@@ -530,9 +530,24 @@ export class StoreShard {
     if (below > this.logFill.firstSeq) await this.purge(below);
   }
 
-  /** Purges the log below a position, by default the floor. */
+  /**
+   * Purges the log below a position, by default the floor, once EVICTED has been seen to say that it has left the window: what only
+   * the log has is never deleted because of an acknowledgement.
+   * @throws when evictions that were acknowledged are not there; starting again evicts them once more
+   */
   private async purge(below = this.window.floor): Promise<void> {
-    await purgeBelow(this.link.jsm, this.link.subjects.samplesStream(this.shard), below);
+    const stream = this.link.subjects.samplesStream(this.shard);
+    const durable = await this.evicted.durableFloor(this.log);
+    // What was dropped on purpose is in no event.
+    if (this.config.on_spill_blocked !== 'drop') {
+      if (durable === null) return;
+      if (durable < this.window.floor) {
+        throw new Error(
+          `${this.link.subjects.evictedStream(this.shard)} ends at position ${durable}, but evictions up to ${this.window.floor} were acknowledged. ${stream} still has what is missing: it is evicted again after a new start`,
+        );
+      }
+    }
+    await purgeBelow(this.link.jsm, stream, below);
     if (!this.carriesRows) await this.evicted.purgeAllButLast();
     this.purgedMs = Date.now();
     this.logFill.firstSeq = Math.max(this.logFill.firstSeq, below);
