@@ -8,6 +8,7 @@ import { checkEvictionBody, EVICTION_HEADERS, evictionHeaders, parseEvictionHead
 import type { StoreInfo, Summary, UnitsReply } from '#shared/contract/queries';
 import { parseRow, type Row, type Sample } from '#shared/contract/row';
 import type { NatsLink } from '#shared/nats/connection';
+import { isNoSuchMessage } from '#shared/nats/errors';
 import { purgeBelow } from '#shared/nats/purge';
 import { ensureShard } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
@@ -74,7 +75,11 @@ async function stage(env: Record<string, string> = {}, url = server.url): Promis
       const rows: Row[] = [];
       let previousTo: number | null = null;
       for (let seq = state.first_seq; seq <= state.last_seq; seq++) {
-        const message = await link.jsm.streams.getMessage(stream, { seq });
+        const message = await link.jsm.streams.getMessage(stream, { seq }).catch((error: unknown) => {
+          if (isNoSuchMessage(error)) return null;
+          throw error;
+        });
+        if (message === null) continue;
         const head = parseEvictionHead((name) => message.header.get(name));
         if (!head.ok) throw new Error(head.detail);
         const event = checkEvictionBody(head.value, message.data);
@@ -473,6 +478,28 @@ describe('store', () => {
     await s.link.jsm.streams.deleteMessage(stream, sequence);
     await s.start();
     await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, floor }));
+  });
+
+  test('the log is not purged when what was acknowledged is not in EVICTED: the store ends, and a new one evicts it again', async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    const first = await s.start();
+    for (let tick = 0; tick < 300; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).head).toBe(301));
+    const before = await s.evictedRows();
+    const stream = s.link.subjects.evictedStream(0);
+    const { state } = await s.link.jsm.streams.info(stream);
+    expect(state.messages).toBeGreaterThan(2);
+    const { header } = await s.link.jsm.streams.getMessage(stream, { seq: state.last_seq - 1 });
+    const kept = Number(header.get('Spillway-To'));
+    await s.link.jsm.streams.deleteMessage(stream, state.last_seq);
+    await purgeBelow(s.link.jsm, stream, state.last_seq - 1); // as the spillover does, so that the store purges
+    await expect(first.done).rejects.toThrow(/ends at position \d+, but evictions up to \d+ were acknowledged/);
+    await first.stop();
+    await s.start();
+    await eventually(async () => expect((await s.info()).head).toBe(301));
+    const spilled = before.filter(({ seq }) => seq < kept).map(key);
+    const after = [...(await s.evictedRows()), ...(await windowRows(s))].map(key);
+    expect(new Set([...spilled, ...after]).size).toBe(300 * names.length);
   });
 
   test('a log that goes back ends the process instead of being read wrongly, and starting again reads what there is', async () => {
