@@ -424,6 +424,8 @@ export class StoreShard {
     const { log, to, duplicates } = tail.head;
     // Before anything is believed: a log that had gone back would have ended the process.
     if (log === this.log && to > this.window.next && !(await this.isWithinLog(tail))) return;
+    // What no store has published, and moves nothing, is no sign of another writer.
+    if (!tail.isFromStore && (log !== this.log || to <= this.window.floor)) return;
     if (!tail.isOwn) this.becomeFollower();
     this.movedMs = Date.now();
     if (log !== this.log || to <= this.window.floor) return;
