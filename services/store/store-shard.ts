@@ -36,6 +36,7 @@ const BLOCKED_RETRY_MS = 500;
 /** How soon a connection that is back is noticed. */
 const RECONNECTED_MS = 100;
 const DELETION_MS = 1_000;
+const RECENT_EVICTIONS = 4;
 /** What the server counts beside the payload. */
 const MESSAGE_HEAD_BYTES = 512;
 /** Queries are answered between turns of this length. */
@@ -67,6 +68,8 @@ export class StoreShard {
   private purgedMs = 0;
   /** When the events of the other writer last moved. */
   private movedMs = 0;
+  /** Floors before the newest evictions, oldest first. */
+  private recentFloors: number[] = [];
   /** Rows of positions below the floor that events of this log have carried, as their headers count them. */
   private carriedRows: number;
   /** Rows taken into the window since the log began: what earlier lives of the store handed on, and what this one has read. */
@@ -367,6 +370,7 @@ export class StoreShard {
 
   /** Follows what JetStream has acknowledged. */
   private moveFloor(outcome: EvictionOutcome): void {
+    if (outcome.events > 0) this.recentFloors = [...this.recentFloors.slice(1 - RECENT_EVICTIONS), this.window.floor];
     this.window.evictTo(outcome.to);
     this.carriedRows = outcome.rowsBelow ?? this.carriedRows;
     this.count('evicted_events', outcome.events);
@@ -515,10 +519,16 @@ export class StoreShard {
   /** A log that is small for the memory budget must not block the collectors. */
   private async easeLog(): Promise<void> {
     if (!this.isLogFull) return;
-    if (this.logFill.firstSeq < this.window.floor) return this.purge();
+    if (this.logFill.firstSeq < this.doubtful) return this.purge(this.doubtful);
+    if (this.window.rows === 0) return this.purge(); // nothing else is left to make room with
     const share = Math.max(0, 1 - (LOG_EASED_SHARE * this.logFill.maxBytes) / this.logFill.bytes);
     await this.evict(this.window.endOfRows(Math.max(1, Math.ceil(this.window.rows * share))), 'log');
-    await this.purge();
+    await this.purge(this.doubtful);
+  }
+
+  /** Where the newest evictions began: the end of a full EVICTED was seen to be gone, so the log keeps their rows for as long as it can. */
+  private get doubtful(): number {
+    return Math.min(this.window.floor, this.recentFloors[0] ?? this.window.floor);
   }
 
   /**
