@@ -27,6 +27,7 @@ const SEGMENTS_PER_SPOOL = 8;
 /** And what is read at a time must have room in memory. */
 const SEGMENTS_PER_OUTBOX = 4;
 const RETRY_MS = 5_000;
+const NOT_YET_OPEN = 'the spool is still being opened: what a former collector left in it is not known yet';
 const RESCAN_MS = 30_000;
 const LOG_INTERVAL_MS = 60_000;
 /** Clocks are set back, but not by more. */
@@ -51,7 +52,7 @@ export class Spool {
   #lock: DirectoryLock | null = null;
   /** Of the files, not of a process: a restarted collector goes on in it. */
   #logId = Date.now();
-  #problem: string | null = null;
+  #problem: string | null = NOT_YET_OPEN;
   #retryMs = Number.NEGATIVE_INFINITY;
   /** Apart: a full disk can still be read. */
   #loadRetryMs = Number.NEGATIVE_INFINITY;
@@ -70,7 +71,7 @@ export class Spool {
     this.directory = join(options.path, encodeToken(options.host));
   }
 
-  /** Why batches are kept in memory alone at present, as a sentence; null when they are not. */
+  /** What is wrong with the spool at present, as a sentence; null when it is open and works. */
   get problem(): string | null {
     return this.#problem;
   }
@@ -107,7 +108,8 @@ export class Spool {
         }
         this.#accountForDeleted(this.#log);
       });
-      if (isDone && this.#problem !== null) this.#options.logger.info({ directory: this.directory }, 'the spool works again');
+      if (isDone && this.#problem !== null && this.#problem !== NOT_YET_OPEN)
+        this.#options.logger.info({ directory: this.directory }, 'the spool works again');
       if (isDone) this.#problem = null;
       else this.#retryMs = performance.now() + RETRY_MS;
     });

@@ -88,6 +88,13 @@ async function fill({ outbox, spool }: ReturnType<typeof spoolWith>, count: numb
 const rowsIn = (batches: readonly EncodedBatch[]): number => batches.reduce((sum, { rows }) => sum + rows, 0);
 
 describe('the spool', () => {
+  test('does not pass for an empty one before it was opened', async () => {
+    const { spool } = spoolWith();
+    expect(spool.problem).toMatch(/still being opened/);
+    await spool.round('memory');
+    expect(spool.problem).toBeNull();
+  });
+
   test('gives back what it was given, in order, byte for byte but for the mark, and leaves no file', async () => {
     const one = spoolWith();
     const batches = await fill(one, 300);
