@@ -27,6 +27,7 @@ import type { LifecycleEvent } from '#shared/contract/lifecycle';
 import { decodeToken, shardOf, unitHash } from '#shared/contract/series';
 import type { NatsLink } from '#shared/nats/connection';
 import { isPermissionViolation, isStreamFull, isUnanswered, messageOf } from '#shared/nats/errors';
+import { PADDING_BYTES_MAX, publishToLog } from '#shared/nats/full-stream';
 import type { Config } from '#shared/runtime/config';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import { pause } from '#shared/runtime/wait';
@@ -65,7 +66,7 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MOST_MS = 5_000;
 /** Room for subject and headers in what the server calls payload. */
-const HEADER_BYTES = 1024;
+const HEADER_BYTES = 1024 + PADDING_BYTES_MAX;
 const LOG_INTERVAL_MS = 60_000;
 const FLUSH_INTERVAL_MS = 20;
 /** How often the spool looks for something to do: with the age at which batches go to disk, what a kill in an outage may take. */
@@ -245,7 +246,7 @@ class Collecting {
     const host = decodeToken(batch.id.slice(0, batch.id.indexOf(':'))) ?? config.host;
     const subject = link.subjects.samples(shardOf(host, config.shards), host);
     try {
-      const ack = await link.js.publish(subject, batch.payload, { msgID: batch.id, timeout: PUBLISH_TIMEOUT_MS });
+      const ack = await publishToLog(link, subject, batch.payload, { id: batch.id, timeoutMs: PUBLISH_TIMEOUT_MS });
       if (outbox.acknowledged(batch.id)) tally.acceptedRows += batch.rows;
       if (ack.duplicate) tally.duplicateBatches++;
       this.#backoff.succeeded();

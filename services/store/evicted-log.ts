@@ -16,7 +16,8 @@ import {
 } from '#shared/contract/eviction';
 import { headers, type MsgHdrs, type PubAck } from '#shared/nats/client';
 import type { NatsLink } from '#shared/nats/connection';
-import { isNoSuchMessage, isStreamFull, isUnanswered, isWrongLastSequence } from '#shared/nats/errors';
+import { isNoSuchMessage, isStreamFull, isStreamNotFound, isUnanswered, isWrongLastSequence } from '#shared/nats/errors';
+import { storedBytes } from '#shared/nats/full-stream';
 import { readHeaders } from '#shared/nats/message-headers';
 import { purgeBelow } from '#shared/nats/purge';
 
@@ -48,6 +49,16 @@ export interface EvictionOutcome {
 /** Messages asked for at a time; each may be as large as the server allows. */
 const STEPS_AT_ONCE = 16;
 
+/** The id and the expected sequence, which the client library adds. */
+const CLIENT_HEADER_BYTES_MAX = 256;
+
+interface EventMessage {
+  readonly event: EvictionEvent;
+  /** Stream sequence of the message before it. */
+  readonly expected: number;
+  readonly head: MsgHdrs;
+}
+
 interface Flight {
   readonly event: EvictionEvent;
   readonly done: Promise<EvictionFailure | null>;
@@ -64,6 +75,8 @@ export class EvictedLog {
   private lastSequence = 0;
   /** And of the oldest event, when it was last looked for. */
   private oldestSequence = 0;
+  /** What the stream takes, at most, and its limit; null when something may have happened to it. */
+  private fill: { bytes: number; readonly bytesMax: number } | null = null;
 
   /**
    * @param bytesInFlightMax bodies waiting for their acknowledgement; one is always allowed
@@ -100,6 +113,7 @@ export class EvictedLog {
     const first = Math.max(1, state.first_seq, known <= state.last_seq ? known + 1 : 0);
     const tail = first > state.last_seq ? null : await this.firstEvent(state.last_seq, first, isBelieved);
     this.lastSequence = state.last_seq;
+    this.fill = null; // whatever made us look
     return tail;
   }
 
@@ -164,20 +178,61 @@ export class EvictedLog {
     };
     for (const event of events) {
       while (flights.length > 0 && bytes + event.body.length > this.bytesInFlightMax) await land();
+      let message = this.messageOf(event, this.lastSequence + flights.length);
+      if (!this.fits(message)) {
+        while (flights.length > 0) await land();
+        if (outcome.failure !== null) break;
+        message = this.messageOf(event, this.lastSequence);
+        outcome.failure = await this.lookForRoom(message);
+      }
       if (outcome.failure !== null) break;
       bytes += event.body.length;
-      flights.push({ event, done: this.send(event, this.lastSequence + flights.length) });
+      flights.push({ event, done: this.send(message) });
     }
     while (flights.length > 0) await land();
+    if (outcome.failure !== null) this.fill = null;
     return outcome;
   }
 
-  private async send(event: EvictionEvent, expected: number): Promise<EvictionFailure | null> {
-    const id = evictionId(this.shard, event, expected);
+  private messageOf(event: EvictionEvent, expected: number): EventMessage {
+    const head = headers();
+    for (const [name, value] of evictionHeaders(event)) head.set(name, value);
+    head.set(EVICTION_HEADERS.writer, this.writer);
+    return { event, expected, head };
+  }
+
+  /**
+   * A server before 2.10.5 may take a message that does not fit, and delete the oldest for it: see `full-stream.ts`. Nobody else
+   * publishes here, so what does not fit is not sent.
+   */
+  private fits(message: EventMessage): boolean {
+    return this.fill !== null && this.fill.bytes + this.storedBytes(message) <= this.fill.bytesMax;
+  }
+
+  /** With nothing under way. */
+  private async lookForRoom(message: EventMessage): Promise<EvictionFailure | null> {
     try {
-      const ack = await this.publishOne(event, expected, id);
+      const { state, config } = await this.link.jsm.streams.info(this.stream);
+      this.fill = { bytes: state.bytes, bytesMax: config.max_bytes };
+      return this.fits(message) ? null : 'full';
+    } catch (error) {
+      if (isUnanswered(error) || isStreamNotFound(error) || !this.link.isConnected()) return 'unanswered';
+      throw error;
+    }
+  }
+
+  private storedBytes({ event, head }: EventMessage): number {
+    return storedBytes(this.link.subjects.evicted(this.shard), head, event.body.length) + CLIENT_HEADER_BYTES_MAX;
+  }
+
+  private async send(message: EventMessage): Promise<EvictionFailure | null> {
+    const { event, expected } = message;
+    const id = evictionId(this.shard, event, expected);
+    if (this.fill !== null) this.fill.bytes += this.storedBytes(message);
+    try {
+      const ack = await this.publishOne(message, id);
       // The server remembers ids for a while. One of another life of the log (same positions, other rows) is not ours.
-      if (ack.duplicate && ack.seq !== expected + 1) await this.publishOne(event, expected, `${id}:${event.log}:${expected}`);
+      if (ack.duplicate && ack.seq !== expected + 1) await this.publishOne(message, `${id}:${event.log}:${expected}`);
       return null;
     } catch (error) {
       if (isStreamFull(error)) return 'full';
@@ -187,10 +242,7 @@ export class EvictedLog {
     }
   }
 
-  private publishOne(event: EvictionEvent, expected: number, id: string): Promise<PubAck> {
-    const head: MsgHdrs = headers();
-    for (const [name, value] of evictionHeaders(event)) head.set(name, value);
-    head.set(EVICTION_HEADERS.writer, this.writer);
+  private publishOne({ event, expected, head }: EventMessage, id: string): Promise<PubAck> {
     return this.link.js.publish(this.link.subjects.evicted(this.shard), event.body, {
       msgID: id,
       headers: head,

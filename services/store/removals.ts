@@ -5,9 +5,9 @@ import { randomUUID } from 'node:crypto';
 import { QueryError, type RemoveReply } from '#shared/contract/queries';
 import { EVENT_HEADER, encodeRemoval, REMOVE_EVENT } from '#shared/contract/removal';
 import type { SeriesKey } from '#shared/contract/series';
-import { headers } from '#shared/nats/client';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamFull } from '#shared/nats/errors';
+import { publishToLog } from '#shared/nats/full-stream';
 import { retryUnanswered } from '#shared/nats/retry';
 import type { Logger } from '#shared/runtime/logging';
 import { pause } from '#shared/runtime/wait';
@@ -59,13 +59,11 @@ export class Removals {
   /** Once in the log, however often it is sent. @returns its position */
   private async publish(series: SeriesKey, id: string, deadline: AbortSignal): Promise<number> {
     const { link, shard, logger } = this.options;
-    const head = headers();
-    head.set(EVENT_HEADER, REMOVE_EVENT);
     const stream = link.subjects.samplesStream(shard);
     const send = async (): Promise<number> => {
-      const options = { msgID: id, headers: head, timeout: PUBLISH_MS_MAX };
+      const options = { id, headers: [[EVENT_HEADER, REMOVE_EVENT]] as const, timeoutMs: PUBLISH_MS_MAX };
       try {
-        return (await link.js.publish(link.subjects.samples(shard, series.host), encodeRemoval(series), options)).seq;
+        return (await publishToLog(link, link.subjects.samples(shard, series.host), encodeRemoval(series), options)).seq;
       } catch (error) {
         if (!isStreamFull(error)) throw error;
         throw new QueryError('unavailable', `stream ${stream} is full: nothing was removed; ask again when the store has evicted`);

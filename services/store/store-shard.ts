@@ -519,15 +519,18 @@ export class StoreShard {
   /** A log that is small for the memory budget must not block the collectors. */
   private async easeLog(): Promise<void> {
     if (!this.isLogFull) return;
-    if (this.logFill.firstSeq < this.doubtful) return this.purge(this.doubtful);
+    if (this.logFill.firstSeq < this.handedOn) return this.purge(this.handedOn);
     if (this.window.rows === 0) return this.purge(); // nothing else is left to make room with
     const share = Math.max(0, 1 - (LOG_EASED_SHARE * this.logFill.maxBytes) / this.logFill.bytes);
     await this.evict(this.window.endOfRows(Math.max(1, Math.ceil(this.window.rows * share))), 'log');
-    await this.purge(this.doubtful);
+    await this.purge(this.handedOn);
   }
 
-  /** Where the newest evictions began: the end of a full EVICTED was seen to be gone, so the log keeps their rows for as long as it can. */
-  private get doubtful(): number {
+  /**
+   * Where the newest evictions began. A log that is nearly full keeps their messages: should one that nobody has padded cost the log its
+   * oldest ones (see `full-stream.ts`), then these, which are elsewhere already.
+   */
+  private get handedOn(): number {
     return Math.min(this.window.floor, this.recentFloors[0] ?? this.window.floor);
   }
 

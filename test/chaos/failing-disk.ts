@@ -28,9 +28,10 @@ operations.writev = async function (this: FileHandle, buffers, position) {
   if (!syncedBytes.has(this)) syncedBytes.set(this, (await this.stat()).size);
   const failure = failureOf('writev');
   if (failure === null) return writev.call(this, buffers, position);
-  const written = await writev.call(this, [firstHalf(buffers)], position);
-  if (failure.code !== null) throw failed(failure);
-  return { ...written, buffers };
+  const writing = writev.call(this, [firstHalf(buffers)], position);
+  if (failure.code === null) return { ...(await writing), buffers };
+  await writing.catch(() => undefined); // the disk may be full as well; the order is carried out all the same
+  throw failed(failure);
 } as typeof writev;
 
 operations.datasync = async function (this: FileHandle) {

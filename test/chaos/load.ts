@@ -8,6 +8,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
 import type { NatsLink } from '#shared/nats/connection';
+import { publishToLog } from '#shared/nats/full-stream';
 import type { Accept, Ledger } from './checker.ts';
 import { hostName, knownBatch } from './known-batch.ts';
 import type { Random } from './random.ts';
@@ -145,8 +146,8 @@ export class Load {
       const known = isIdKnown ? this.recent.filter(({ serverStart }) => serverStart === this.serverStart()) : this.recent;
       const batch = known[random.between(0, known.length - 1)]?.batch;
       if (batch === undefined || !this.besides.isConnected()) continue;
-      const options = { msgID: batch.id, timeout: REPEAT_TIMEOUT_MS };
-      const again = this.besides.js.publish(this.besides.subjects.samples(0, hostName(batch.host)), batch.payload, options);
+      const options = { id: batch.id, timeoutMs: REPEAT_TIMEOUT_MS };
+      const again = publishToLog(this.besides, this.besides.subjects.samples(0, hostName(batch.host)), batch.payload, options);
       await again.then(
         () => this.sentBesides.retries++,
         () => undefined,
@@ -226,7 +227,7 @@ export class Load {
     const subject = this.link.subjects.samples(0, hostName(batch.host));
     const serverStart = this.serverStart();
     try {
-      const ack = await this.link.js.publish(subject, batch.payload, { msgID: batch.id, timeout: ACK_TIMEOUT_MS });
+      const ack = await publishToLog(this.link, subject, batch.payload, { id: batch.id, timeoutMs: ACK_TIMEOUT_MS });
       batch.accept(ack.seq, batch.unansweredStart !== null && batch.unansweredStart !== serverStart);
       this.acceptedRows += batch.rows;
       this.lastSeq = Math.max(this.lastSeq, ack.seq);
@@ -239,7 +240,7 @@ export class Load {
     }
     if (this.duplicatesWanted > 0 && this.isNearEnough(batch) && this.besides.isConnected()) {
       this.duplicatesWanted--;
-      const again = this.besides.js.publish(subject, batch.payload, { timeout: REPEAT_TIMEOUT_MS });
+      const again = publishToLog(this.besides, subject, batch.payload, { timeoutMs: REPEAT_TIMEOUT_MS });
       await again.then(
         () => this.sentBesides.duplicates++,
         () => undefined,

@@ -45,6 +45,15 @@ test.each(['EIO', 'ENOSPC'] as const)('a write fails with %s at the call that wa
   expect(contents()).toBe('0123456789');
 });
 
+test('what was ordered is what is thrown, also where the write could not have been done', async () => {
+  await file.close();
+  file = await open(path, 'r');
+  await expect(write('01', 0)).rejects.toMatchObject({ code: 'EBADF' });
+  await during({ operation: 'writev', code: 'EIO', nth: 1, times: 1 }, async () => {
+    await expect(write('01', 0)).rejects.toMatchObject({ code: 'EIO' });
+  });
+});
+
 test('a new order counts its calls from the start', async () => {
   for (const nth of [3, 2]) {
     await during({ operation: 'writev', code: 'EIO', nth, times: 1 }, async () => {
