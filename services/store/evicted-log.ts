@@ -231,8 +231,11 @@ export class EvictedLog {
     if (this.fill !== null) this.fill.bytes += this.storedBytes(message);
     try {
       const ack = await this.publishOne(message, id);
+      if (!ack.duplicate) return null;
+      // Another store was first with the same event, or an attempt of ours that was not answered: the stream says which.
+      if (ack.seq === expected + 1) return 'refused';
       // The server remembers ids for a while. One of another life of the log (same positions, other rows) is not ours.
-      if (ack.duplicate && ack.seq !== expected + 1) await this.publishOne(message, `${id}:${event.log}:${expected}`);
+      await this.publishOne(message, `${id}:${event.log}:${expected}`);
       return null;
     } catch (error) {
       if (isStreamFull(error)) return 'full';

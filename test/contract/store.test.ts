@@ -353,6 +353,7 @@ describe('store', () => {
       const carried = (await s.evictedRows()).length;
       expect((await infos()).map(({ custody }) => custody.carried_rows)).toEqual([carried, carried]);
     });
+    expect((await infos()).map(({ role }) => role).sort()).toEqual(['follower', 'writer']);
     await first.stop();
     for (let tick = 500; tick < 900; tick++) await s.publish(busy(tick));
     await eventually(
