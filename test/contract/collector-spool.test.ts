@@ -98,10 +98,10 @@ describe('the spool', () => {
   test('gives back what it was given, in order, byte for byte but for the mark, and leaves no file', async () => {
     const one = spoolWith();
     const batches = await fill(one, 300);
-    expect([one.outbox.rows, one.outbox.spool.waitingRows]).toEqual([0, rowsIn(batches)]);
+    expect([one.outbox.rows, one.outbox.spool.waitingRows, one.spool.waitingBatches]).toEqual([0, rowsIn(batches), 300]);
     expect(filesOf(one.spool).length).toBeGreaterThan(5);
     expect((await drain(one)).map(text)).toEqual(batches.map(late));
-    expect([filesOf(one.spool), one.spool.diskBytes]).toEqual([[], 0]);
+    expect([filesOf(one.spool), one.spool.diskBytes, one.spool.waitingBatches]).toEqual([[], 0, 0]);
     const more = await fill(one, 20);
     expect((await drain(one)).map(text)).toEqual(more.map(late));
   });
@@ -120,6 +120,8 @@ describe('the spool', () => {
     const batches = await fill(one, 300);
     one.outbox.connected();
     await one.spool.load();
+    expect(one.outbox.batches).toBeGreaterThan(0);
+    expect(one.outbox.batches + one.spool.waitingBatches, 'each is in memory or waiting').toBe(300);
     const acknowledged: string[] = [];
     for (let next = one.outbox.takeNext(0); next !== null && acknowledged.length < 20; next = one.outbox.takeNext(0)) {
       acknowledged.push(next.id);
