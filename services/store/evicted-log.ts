@@ -88,6 +88,10 @@ export class EvictedLog {
     this.stream = link.subjects.evictedStream(shard);
     this.bytesInFlightMax = bytesInFlightMax;
     this.onStrange = onStrange;
+    // A server that was killed may have more in it again than it had.
+    link.connection.subscribe(() => {
+      this.fill = null;
+    });
   }
 
   get sequence(): number {

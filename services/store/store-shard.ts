@@ -36,7 +36,9 @@ const BLOCKED_RETRY_MS = 500;
 /** How soon a connection that is back is noticed. */
 const RECONNECTED_MS = 100;
 const DELETION_MS = 1_000;
-const RECENT_EVICTIONS = 4;
+/** Messages below the floor that a log which is nearly full keeps, and which part of it they may be. */
+const KEPT_MESSAGES_MAX = 64;
+const KEPT_SHARE = 1 / 16;
 /** What the server counts beside the payload. */
 const MESSAGE_HEAD_BYTES = 512;
 /** Queries are answered between turns of this length. */
@@ -63,13 +65,11 @@ export class StoreShard {
   private replayTo: number;
   private largestMessageBytes = 0;
   private blockedBy: EvictionFailure | null = null;
-  private logFill = { firstSeq: 0, bytes: 0, maxBytes: 1 };
+  private logFill = { firstSeq: 0, messages: 0, bytes: 0, maxBytes: 1 };
   private upkeepMs = 0;
   private purgedMs = 0;
   /** When the events of the other writer last moved. */
   private movedMs = 0;
-  /** Floors before the newest evictions, oldest first. */
-  private recentFloors: number[] = [];
   /** Rows of positions below the floor that events of this log have carried, as their headers count them. */
   private carriedRows: number;
   /** Rows taken into the window since the log began: what earlier lives of the store handed on, and what this one has read. */
@@ -370,7 +370,6 @@ export class StoreShard {
 
   /** Follows what JetStream has acknowledged. */
   private moveFloor(outcome: EvictionOutcome): void {
-    if (outcome.events > 0) this.recentFloors = [...this.recentFloors.slice(1 - RECENT_EVICTIONS), this.window.floor];
     this.window.evictTo(outcome.to);
     this.carriedRows = outcome.rowsBelow ?? this.carriedRows;
     this.count('evicted_events', outcome.events);
@@ -510,7 +509,8 @@ export class StoreShard {
     });
     if (samples === null || logIdentity(samples) !== this.log) return this.followNewLog();
     if (samples.state.last_seq + 1 < this.window.next) throw this.goneBack(samples.state.last_seq);
-    this.logFill = { firstSeq: samples.state.first_seq, bytes: samples.state.bytes, maxBytes: samples.config.max_bytes };
+    const { first_seq, messages, bytes } = samples.state;
+    this.logFill = { firstSeq: first_seq, messages, bytes, maxBytes: samples.config.max_bytes };
     const sequence = this.evicted.sequence;
     const { state } = await this.link.jsm.streams.info(this.link.subjects.evictedStream(this.shard));
     if (state.last_seq !== sequence) await this.followTail();
@@ -527,11 +527,11 @@ export class StoreShard {
   }
 
   /**
-   * Where the newest evictions began. A log that is nearly full keeps their messages: should one that nobody has padded cost the log its
-   * oldest ones (see `full-stream.ts`), then these, which are elsewhere already.
+   * A little below the floor. Should a message that nobody has padded cost a full log its oldest ones (see `full-stream.ts`), then these,
+   * which have been handed on.
    */
   private get handedOn(): number {
-    return Math.min(this.window.floor, this.recentFloors[0] ?? this.window.floor);
+    return this.window.floor - Math.min(KEPT_MESSAGES_MAX, Math.floor(this.logFill.messages * KEPT_SHARE));
   }
 
   /**

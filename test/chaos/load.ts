@@ -170,7 +170,9 @@ export class Load {
       if (!this.besides.isConnected()) return;
       const host = random.between(0, this.hosts.length - 1);
       const good = knownBatch(host, 999, i, 3, Date.now(), 100, false);
-      this.besides.nc.publish(this.besides.subjects.samples(0, hostName(host)), malformed(good, random.between(0, 6)));
+      const subject = this.besides.subjects.samples(0, hostName(host));
+      const message = malformed(good, random.between(0, 6));
+      void publishToLog(this.besides, subject, message, { timeoutMs: REPEAT_TIMEOUT_MS }).catch(() => undefined);
       this.sentBesides.malformed++;
     }
   }
