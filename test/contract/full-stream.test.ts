@@ -2,17 +2,13 @@
 
 import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { SpillwayClient } from '#client/client';
-import { encodeBatch } from '#shared/contract/batch';
 import type { EvictionEvent } from '#shared/contract/eviction';
 import type { NatsLink } from '#shared/nats/connection';
 import { isStreamFull } from '#shared/nats/errors';
 import { publishToLog } from '#shared/nats/full-stream';
 import { ensureShard } from '#shared/nats/topology';
 import { EvictedLog } from '../../services/store/evicted-log.ts';
-import { startStore } from '../../services/store/main.ts';
-import { batch } from '../support/batches.ts';
-import { connectTest, silent, testConfig } from '../support/link.ts';
+import { connectTest, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
 
 const STREAM_BYTES = 16_384;
@@ -87,40 +83,6 @@ describe('a full stream', () => {
       await link.jsm.streams.purge(evicted, { seq: first });
     }
   });
-
-  test('under a store that cannot evict keeps every message above the floor', async () => {
-    const config = testConfig({
-      SPILLWAY_NATS_SERVERS: server.url,
-      SPILLWAY_SAMPLES_MAX_BYTES: '262144',
-      SPILLWAY_EVICTED_MAX_BYTES: '131072',
-      SPILLWAY_MAX_MEMORY_BYTES: '131072',
-      SPILLWAY_SPILLOVER_PATH: '/nonexistent', // nobody takes what is evicted
-    });
-    const own = await connectTest(config);
-    const stream = own.subjects.samplesStream(0);
-    const stores = [await startStore({ config, logger: silent, stopping: new AbortController().signal })];
-    let tick = 0;
-    for (let refused = 0; refused < 3_000; tick++) {
-      const units = Array.from({ length: upTo(20) }, (_, i) => `unit-${i}`);
-      const rss = units.map(() => upTo(1e9));
-      const [encoded] = encodeBatch(batch({ tick, units, metrics: { rss_bytes: rss, io_read_bytes: rss } }));
-      const options = { id: encoded?.id ?? '', timeoutMs: 2_000 };
-      const subject = own.subjects.samples(0, 'h1');
-      await publishToLog(own, subject, encoded?.payload ?? '', options).catch((error: unknown) => {
-        if (!isStreamFull(error)) throw error;
-        refused++;
-      });
-      if (refused % 1_000 !== 999) continue;
-      refused++;
-      await stores.pop()?.stop();
-      stores.push(await startStore({ config, logger: silent, stopping: new AbortController().signal }));
-    }
-    const [{ state }, floor] = await Promise.all([own.jsm.streams.info(stream), new SpillwayClient(own).storeInfo(0)]);
-    expect(state.first_seq).toBeLessThanOrEqual(floor.floor);
-    expect(floor.counters['missing_positions']).toBe(0);
-    await stores.pop()?.stop();
-    await own.close();
-  }, 60_000);
 
   test('why: a message that fits only without what a server before 2.10.5 adds to it costs that one its oldest', async () => {
     const [, minor = 0, patch = 0] = (link.nc.info?.version ?? '').split('.').map(Number);
