@@ -269,11 +269,12 @@ export class EvictedLog {
     return oldest?.head.from ?? null;
   }
 
-  /** The floor of a log as the stream has it now; null when it has no event of that log. */
-  async durableFloor(log: number): Promise<number | null> {
+  /** The floor of a log as the stream has it now: below `floor` only what a store has published counts. Null when there is none. */
+  async durableFloor(log: number, floor: number): Promise<number | null> {
     const { state } = await this.link.jsm.streams.info(this.stream);
     if (state.messages === 0) return null;
-    const tail = await this.firstEvent(state.last_seq, Math.max(1, state.first_seq), ({ head }) => head.log === log);
+    const isBelieved = ({ head, isFromStore }: EvictedTail): boolean => head.log === log && (isFromStore || head.to >= floor);
+    const tail = await this.firstEvent(state.last_seq, Math.max(1, state.first_seq), isBelieved);
     return tail?.head.to ?? null;
   }
 

@@ -552,7 +552,7 @@ export class StoreShard {
    */
   private async purge(below = this.window.floor): Promise<void> {
     const stream = this.link.subjects.samplesStream(this.shard);
-    const durable = await this.evicted.durableFloor(this.log);
+    const durable = await this.evicted.durableFloor(this.log, this.window.floor);
     // What was dropped on purpose is in no event.
     if (this.config.on_spill_blocked !== 'drop') {
       if (durable === null) return;
@@ -638,8 +638,7 @@ async function startOf(options: StoreShardOptions, evicted: EvictedLog): Promise
   const log = logIdentity(samples);
   const firstSeq = Math.max(1, samples.state.first_seq);
   const end = samples.state.last_seq + 1;
-  // What no store has published is believed only where it is possible: from a store, it would mean that the log has gone back.
-  const tail = await evicted.readTail(({ head, isFromStore }) => isFromStore || (head.log === log && head.to <= end));
+  const tail = await newestEviction(evicted, log, end);
   if (tail === null || tail.head.log !== log) return { log, floor: firstSeq, end, duplicates: [], carriedRows: 0, missing: 0 };
   if (tail.head.to > end) {
     const [stream, evictedStream] = [link.subjects.samplesStream(config.shard), link.subjects.evictedStream(config.shard)];
@@ -658,6 +657,17 @@ async function startOf(options: StoreShardOptions, evicted: EvictedLog): Promise
     carriedRows: carriedBy(tail.head),
     missing,
   };
+}
+
+/**
+ * What no store has published is believed only where it is possible (from a store, it would mean that the log has gone back), and
+ * where it does not take back what a store has evicted.
+ */
+async function newestEviction(evicted: EvictedLog, log: number, end: number): Promise<EvictedTail | null> {
+  const tail = await evicted.readTail(({ head, isFromStore }) => isFromStore || (head.log === log && head.to <= end));
+  if (tail === null || tail.isFromStore) return tail;
+  const ofStore = await evicted.readTail(({ isFromStore }) => isFromStore);
+  return ofStore !== null && ofStore.head.log === log && ofStore.head.to > tail.head.to ? ofStore : tail;
 }
 
 /** An event that does not count its rows ends the count: it begins again at 0, here and in the spillover. */

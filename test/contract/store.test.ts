@@ -442,6 +442,25 @@ describe('store', () => {
     await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, floor }));
   });
 
+  test("a stranger's event that lies far back takes nothing back, while the store runs and when it starts", async () => {
+    const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
+    const first = await s.start();
+    for (let tick = 0; tick < 400; tick++) await s.publish(busy(tick));
+    await eventually(async () => expect((await s.info()).floor).toBeGreaterThan(50));
+    const { log } = await s.info();
+    const head = headers();
+    const event = { log, from: 1, to: 2, rows: 0, rowsBelow: null, crc32: 0, reason: 'memory' as const, duplicates: [], dropped: 0 };
+    for (const [name, value] of evictionHeaders(event)) head.set(name, value);
+    await s.link.js.publish(s.link.subjects.evicted(0), '', { headers: head });
+    const purgedTo = async () => (await s.link.jsm.streams.info(s.link.subjects.samplesStream(0))).state.first_seq;
+    await s.link.jsm.streams.purge(s.link.subjects.evictedStream(0), { keep: 2 }); // what a spillover does
+    await eventually(async () => expect(await purgedTo()).toBeGreaterThan(50), { withinMs: 20_000 });
+    const { floor } = await s.info();
+    await first.stop();
+    await s.start();
+    await eventually(async () => expect(await s.info()).toMatchObject({ head: 401, floor, counters: { missing_positions: 0 } }));
+  });
+
   test('an event that names a floor beyond the log is not followed; as the last one at a start it is named, with what to do', async () => {
     const s = await stage({ SPILLWAY_MAX_MEMORY_BYTES: '131072' });
     const first = await s.start();
