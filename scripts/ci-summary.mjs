@@ -1,4 +1,4 @@
-// Last line of a check run: `N passed, N failed`, and `, N skipped` where something was. Exit code 1 when something failed.
+// Last line of a check run: `N passed, N failed`, and a line before it where something was skipped. Exit code 1 when something failed.
 // Arguments: vitest's JSON report and the exit code of each run of tests; after `--` the exit codes of the linter and the type checker.
 
 import { readFileSync } from 'node:fs';
@@ -9,8 +9,8 @@ const counts = { passed: 0, failed: 0, skipped: 0 };
 for (let i = 0; i < end; i += 2) countTests(args[i], args[i + 1]);
 for (const code of args.slice(end + 1)) counts[code === '0' ? 'passed' : 'failed']++;
 
-const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
-console.log(`${counts.passed} passed, ${counts.failed} failed${skipped}`);
+if (counts.skipped > 0) console.log(`${counts.skipped} skipped`);
+console.log(`${counts.passed} passed, ${counts.failed} failed`);
 process.exit(counts.failed === 0 ? 0 : 1);
 
 function countTests(report, exitCode) {
