@@ -195,14 +195,15 @@ describe.skipIf(skipReason !== undefined)(`the stack of docker-compose.yml${skip
   );
 
   test('a paused store catches up', async () => {
-    await stack.docker('pause', await stack.container('store'));
+    const store = await stack.container('store');
+    await eventually(() => stack.docker('pause', store), patient); // seen on a busy machine: "unable to freeze", and it was not
     const accepted = async (): Promise<number> => {
       const collector = (await stack.status('spillover')).services.find(({ where }) => where === 'docker');
       return collector?.counters['accepted_rows'] ?? 0;
     };
     const before = await eventually(accepted, patient);
     await eventually(async () => expect(await accepted()).toBeGreaterThan(before + 500), patient);
-    await stack.docker('unpause', await stack.container('store'));
+    await stack.docker('unpause', store);
     await stack.requireCustody();
   });
 
