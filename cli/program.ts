@@ -89,8 +89,12 @@ export function createProgram(report: (exitCode: number) => void): Command {
       .option('--host <host>', 'only this host'),
     async (options, unit) => (await import('./tail.ts')).tail(unit, options),
   );
-  act(program.command('targets').description('which processes the configured units match, and why'), async (options) =>
-    (await import('./targets.ts')).targets(options),
+  act<GlobalOptions & { watch?: boolean }>(
+    program
+      .command('targets')
+      .description('which processes the configured units match, and why')
+      .option('--watch', 'again every second, until Ctrl-C'),
+    async (options) => (await import('./targets.ts')).targets(options),
   );
   act(program.command('status').description('every service, and in whose custody the rows are'), async (options) =>
     (await import('./status.ts')).status(options),

@@ -3,17 +3,20 @@
 // It holds no data: killed at any moment, the next `up` ends what is left and goes on with the same directories.
 
 import { once } from 'node:events';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type NatsLink, NatsUnreachableError } from '#shared/nats/connection';
-import type { Config } from '#shared/runtime/config';
+import { CONFIG_FILE, type Config, ConfigError } from '#shared/runtime/config';
+import { FileWatch } from '#shared/runtime/file-watch';
 import { EXIT_CONFIGURATION, EXIT_DONE, EXIT_FAILED } from '#shared/runtime/service';
 import { CommandFailure } from '../failure.ts';
+import { onHangUp } from '../hang-up.ts';
 import { print, say } from '../output.ts';
 import { SERVICE_NAMES } from '../serve.ts';
 import { environment, fromHere, type GlobalOptions } from '../session.ts';
 import { formatBytes, printable } from '../table.ts';
 import { type ChildOptions, SupervisedChild } from './child.ts';
-import { environmentOfServices, loadUpConfig, ownUnits, writeEffectiveConfig } from './effective-config.ts';
+import { type Decisions, environmentOfServices, loadUpConfig, ownUnits, writeEffectiveConfig } from './effective-config.ts';
 import { endLeftovers } from './leftovers.ts';
 import { findNatsProgram } from './nats-program.ts';
 import { configureOwnNats } from './own-nats.ts';
@@ -26,20 +29,22 @@ const NATS = 'nats';
 const STOP_DEADLINE_MS = 12_000;
 /** npm repeats a Ctrl-C that the terminal has already sent: within this time they are one. */
 const SAME_SIGNAL_MS = 1_000;
+const RELOAD_INTERVAL_MS = 1_000;
 
 const PROGRAM = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** Runs until it is told to stop. @returns the exit code */
 export async function up(options: GlobalOptions): Promise<number> {
   const directory = upDirectory(process.cwd());
-  const config = loadUpConfig({ file: options.config, env: environment(options), cwd: process.cwd() }, directory);
+  const read = (): Config => loadUpConfig({ file: options.config, env: environment(options), cwd: process.cwd() }, directory);
+  const config = read();
   const running = claimUpDirectory(directory);
   if (running !== null) {
     throw new CommandFailure(
       `\`spillway up\` already runs in this directory (process ${running.pid}); stop it there with Ctrl-C, or ask it from here`,
     );
   }
-  const supervisor = new Supervisor(directory, config);
+  const supervisor = new Supervisor(directory, config, read);
   try {
     return await supervisor.run();
   } finally {
@@ -51,18 +56,27 @@ export async function up(options: GlobalOptions): Promise<number> {
 class Supervisor {
   private readonly directory: UpDirectory;
   private readonly config: Config;
+  private readonly read: () => Config;
+  private readonly file: FileWatch;
+  /** What was decided at the start: the servers, and as units its own processes. */
+  private decisions: Decisions | null = null;
   private readonly children: SupervisedChild[] = [];
   private readonly ending = new AbortController();
   private exitCode: number = EXIT_DONE;
   private firstSignalMs: number | null = null;
 
-  constructor(directory: UpDirectory, config: Config) {
+  constructor(directory: UpDirectory, config: Config, read: () => Config) {
     this.directory = directory;
     this.config = config;
+    this.read = read;
+    this.file = new FileWatch(config.file ?? resolve(CONFIG_FILE));
   }
 
   async run(): Promise<number> {
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => this.onSignal());
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => this.onSignal());
+    onHangUp(() => this.onSignal());
+    process.on('SIGHUP', () => this.reload());
+    const looks = setInterval(() => this.file.hasChanged() && this.reload(), RELOAD_INTERVAL_MS);
     // Whatever way this process exits by itself, nothing stays behind.
     process.once('exit', () => this.killAll());
     try {
@@ -71,6 +85,8 @@ class Supervisor {
     } catch (error) {
       // A stop cuts whatever was being waited for.
       if (!this.ending.signal.aborted) throw error;
+    } finally {
+      clearInterval(looks);
     }
     return this.exitCode;
   }
@@ -89,9 +105,10 @@ class Supervisor {
     const servers = await this.startNats();
     const names = SERVICE_NAMES.filter((name) => name !== 'spillover' || this.config.metrics.spillover_path !== null);
     const isMonitoringItself = Object.keys(this.config.units).length === 0;
-    const own = this.children.map((child) => child.name);
-    const units = isMonitoringItself ? ownUnits(this.directory, [...own, ...names]) : this.config.units;
+    const own = ownUnits(this.directory, [...this.children.map((child) => child.name), ...names]);
+    const units = isMonitoringItself ? own : this.config.units;
     writeEffectiveConfig(this.directory, this.config, { servers, units });
+    this.decisions = { servers, units: own };
     const config = { ...this.config, nats: { ...this.config.nats, servers } };
     const link = await this.connect(config);
     announceUp(this.directory, servers);
@@ -99,6 +116,21 @@ class Supervisor {
     for (const name of [...names].reverse()) this.startService(name);
     await untilReady(link, config, names, this.ending.signal).finally(() => link.close());
     print(readyMessage(this.directory, config, Object.keys(units), isMonitoringItself));
+  }
+
+  /** The collector sees that its file has changed, and takes the units. Nothing else changes while Spillway runs. */
+  private reload(): void {
+    if (this.decisions === null || this.ending.signal.aborted) return;
+    try {
+      const { units, units_max } = this.read();
+      const { servers, units: own } = this.decisions;
+      const isMonitoringItself = Object.keys(units).length === 0;
+      writeEffectiveConfig(this.directory, { ...this.config, units_max }, { servers, units: isMonitoringItself ? own : units });
+      say('The units of the configuration were read again.');
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      say(`spillway: the changed configuration is not used, the units are those from before: ${error.message}`);
+    }
   }
 
   private async connect(config: Config): Promise<NatsLink> {

@@ -16,6 +16,7 @@ import type { Logger } from '#shared/runtime/logging';
 import type { RunningService } from '#shared/runtime/service';
 import type { Disk } from '#shared/segments/disk';
 import { Outbox } from './core/outbox.ts';
+import { Publication } from './core/publication.ts';
 import { TickSchedule } from './core/tick-schedule.ts';
 import { unitTargets } from './core/unit-target.ts';
 import { UnitWatch } from './core/unit-watch.ts';
@@ -23,6 +24,7 @@ import { collect, IN_FLIGHT_MAX } from './pipeline.ts';
 import { createSampler } from './sampler.ts';
 import { Spool } from './spool.ts';
 import { collectorInfo, emptyTally } from './tally.ts';
+import { limitsOf, UnitReload } from './unit-reload.ts';
 
 /** Within the deadline of the process, with time left to close the connection. */
 const FLUSH_MS_MAX = 4_000;
@@ -32,6 +34,8 @@ export interface CollectorOptions {
   readonly logger: Logger;
   /** Aborts when the process is told to stop before the start has finished. */
   readonly stopping: AbortSignal;
+  /** Reads the configuration again: the units that it then has are taken on SIGHUP, and when its file has changed. */
+  readonly reload?: () => Config;
   /** For tests: a disk that fails on demand. */
   readonly disk?: Disk;
   /** For tests: how long a stop waits for NATS to take what is left, ms. */
@@ -46,27 +50,37 @@ export async function startCollector({
   config,
   logger,
   stopping,
+  reload: readConfig,
   disk,
   flushMsMax = FLUSH_MS_MAX,
 }: CollectorOptions): Promise<RunningService> {
   const targets = unitTargets(config.units);
-  const units = targets.map((target) => target.unit);
   const sampler = createSampler(config.sampler, targets);
   const outbox = new Outbox({ bytesMax: config.outbox_max_bytes, inFlightMax: IN_FLIGHT_MAX });
+  const tally = emptyTally();
+  tally.units = targets.length;
+  const reload = readConfig === undefined ? null : new UnitReload(config, readConfig, logger);
   const parts = {
     config,
     boot: randomBytes(8).toString('hex'),
-    units,
     sampler,
     schedule: new TickSchedule(Math.round(config.metrics.sample_interval_secs * 1000)),
-    watch: new UnitWatch(units),
+    watch: new UnitWatch(),
+    publication: new Publication(limitsOf(config, targets)),
+    reload,
     outbox,
     spool: createSpool(config, outbox, logger, disk),
-    tally: emptyTally(),
+    tally,
     logger,
   };
-  if (units.length === 0) logger.warn('no units are configured');
-  const info = () => collectorInfo({ ...parts, host: config.host, units: units.length });
+  if (targets.length === 0) logger.warn('no units are configured');
+  const info = () =>
+    collectorInfo({
+      ...parts,
+      host: config.host,
+      hasTargets: Object.keys((reload?.config ?? config).units).length > 0,
+      configProblem: reload?.problem ?? null,
+    });
 
   const ending = new AbortController();
   const connecting = connectWithStream(config, logger, AbortSignal.any([stopping, ending.signal]));

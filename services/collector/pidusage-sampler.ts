@@ -7,11 +7,13 @@
 // as it is asked for it. So a process that is gone is not asked for again until pidusage has forgotten it.
 
 import pidusage from 'pidusage';
+import { SetupError } from '#shared/runtime/service';
 import type { ProcessReading, UnitReading } from './core/unit-reading.ts';
-import type { UnitTarget } from './core/unit-target.ts';
+import { isFromTable, type UnitTarget } from './core/unit-target.ts';
 import { GONE, ProcFiles } from './procfs/proc-files.ts';
 import { absenceReason, type ResolvedUnit, readPidfile, UnitResolver } from './procfs/unit-resolver.ts';
-import type { Sampler } from './sampler.ts';
+import type { NamedUnit, Sampler } from './sampler.ts';
+import type { SystemgDirectory } from './systemg-directory.ts';
 
 /** pidusage forgets a process that it was not asked for in this time; it looks twice in it. */
 const HISTORY_MS = 2_000;
@@ -27,18 +29,39 @@ interface Known {
 
 export class PidusageSampler implements Sampler {
   readonly problems: readonly string[] = [];
-  readonly #targets: readonly UnitTarget[];
-  readonly #resolver: UnitResolver | null;
+  readonly #listsProcesses: boolean;
+  readonly #systemg = new Map<string, SystemgDirectory>();
+  #targets: readonly UnitTarget[] = [];
+  #resolver: UnitResolver | null = null;
+  #units: readonly ResolvedUnit[] = [];
   readonly #known = new Map<number, Known>();
   /** When each process was found gone, monotonic ms. */
   readonly #gone = new Map<number, number>();
   #round = 0;
   #processes = 0;
 
-  /** @param listsProcesses whether there is a procfs to find matches and descendants with */
+  /**
+   * @param listsProcesses whether there is a procfs to find matches and descendants with
+   * @throws {SetupError} if there is none and the targets need one
+   */
   constructor(targets: readonly UnitTarget[], listsProcesses: boolean) {
+    this.#listsProcesses = listsProcesses;
+    this.retarget(targets);
+  }
+
+  get units(): readonly NamedUnit[] {
+    return this.#units;
+  }
+
+  retarget(targets: readonly UnitTarget[]): void {
+    const searching = targets.filter(({ rule }) => isFromTable(rule)).map(({ unit }) => unit);
+    if (!this.#listsProcesses && searching.length > 0) {
+      throw new SetupError(
+        `units ${searching.join(', ')}: their rules need a list of all processes, which only Linux gives without running programs; use pid or pidfile here`,
+      );
+    }
     this.#targets = targets;
-    this.#resolver = listsProcesses ? new UnitResolver(new ProcFiles(), targets) : null;
+    this.#resolver = this.#listsProcesses ? new UnitResolver(new ProcFiles(), targets, { systemg: this.#systemg }) : null;
   }
 
   get processes(): number {
@@ -51,7 +74,8 @@ export class PidusageSampler implements Sampler {
     const usages = await this.#usagesOf(new Set(units.flatMap((unit) => unit.members)));
     const monotonicMs = performance.now();
     for (const [pid, known] of this.#known) if (known.round !== this.#round) this.#known.delete(pid);
-    return units.map((unit, index) => readingOf(this.#targets[index] as UnitTarget, unit, usages, monotonicMs));
+    this.#units = units;
+    return units.map((unit) => readingOf(unit, usages, monotonicMs));
   }
 
   close(): void {
@@ -94,17 +118,17 @@ export class PidusageSampler implements Sampler {
   }
 }
 
-function resolvePortably({ rule }: UnitTarget): ResolvedUnit {
-  if (rule.kind === 'match') throw new Error('match cannot be resolved without a list of processes');
+function resolvePortably(target: UnitTarget): ResolvedUnit {
+  const { unit, rule } = target;
   const read = rule.kind === 'pidfile' ? readPidfile(rule.path) : { pid: rule.kind === 'pid' ? rule.pid : process.pid };
-  if ('reason' in read) return { roots: [], members: [], reason: read.reason };
-  return { roots: [read.pid], members: [read.pid], reason: null };
+  if ('reason' in read) return { unit, target, roots: [], members: [], reason: read.reason };
+  return { unit, target, roots: [read.pid], members: [read.pid], reason: null };
 }
 
-function readingOf(target: UnitTarget, unit: ResolvedUnit, usages: ReadonlyMap<number, ProcessReading>, monotonicMs: number): UnitReading {
+function readingOf(unit: ResolvedUnit, usages: ReadonlyMap<number, ProcessReading>, monotonicMs: number): UnitReading {
   if (unit.reason !== null) return { state: 'missing', reason: unit.reason };
   const root = unit.roots.map((pid) => usages.get(pid)).find((usage) => usage !== undefined);
-  if (root === undefined) return { state: 'missing', reason: absenceReason(target.rule, unit.roots[0] as number, GONE) };
+  if (root === undefined) return { state: 'missing', reason: absenceReason(unit.target.rule, unit.roots[0] as number, GONE) };
   return {
     state: 'running', // pidusage does not tell a zombie
     pid: root.pid,

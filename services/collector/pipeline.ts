@@ -11,6 +11,8 @@ import {
   expand,
   filter,
   from,
+  fromEvent,
+  ignoreElements,
   interval,
   merge,
   type Observable,
@@ -20,6 +22,7 @@ import {
   repeat,
   switchMap,
   takeUntil,
+  tap,
   timer,
 } from 'rxjs';
 import { BATCH_BYTES_MAX, type EncodedBatch, encodeBatch } from '#shared/contract/batch';
@@ -30,24 +33,31 @@ import { isPermissionViolation, isStreamFull, isUnanswered, messageOf } from '#s
 import { PADDING_BYTES_MAX, publishToLog } from '#shared/nats/full-stream';
 import type { Config } from '#shared/runtime/config';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
+import { SetupError } from '#shared/runtime/service';
 import { pause } from '#shared/runtime/wait';
 import { Backoff } from './core/backoff.ts';
 import type { Outbox, SpoolOccasion } from './core/outbox.ts';
+import type { Publication, Published } from './core/publication.ts';
 import { batchOf, liveSampleOf, type TickHead } from './core/tick-batch.ts';
 import type { TickSchedule } from './core/tick-schedule.ts';
+import type { UnitReading } from './core/unit-reading.ts';
+import { unitTargets } from './core/unit-target.ts';
 import type { UnitSample } from './core/unit-tracker.ts';
-import type { UnitEvent, UnitWatch } from './core/unit-watch.ts';
+import type { UnitWatch } from './core/unit-watch.ts';
 import type { Sampler } from './sampler.ts';
 import type { Spool } from './spool.ts';
 import type { Tally } from './tally.ts';
+import { limitsOf, type UnitReload } from './unit-reload.ts';
 
 export interface PipelineParts {
   readonly config: Pick<Config, 'host' | 'shards' | 'live_subjects'>;
   readonly boot: string;
-  readonly units: readonly string[];
   readonly sampler: Sampler;
   readonly schedule: TickSchedule;
   readonly watch: UnitWatch;
+  readonly publication: Publication;
+  /** Null: the configuration is not read again. */
+  readonly reload: UnitReload | null;
   readonly outbox: Outbox;
   /** Null: batches are kept in memory alone. */
   readonly spool: Spool | null;
@@ -71,6 +81,8 @@ const LOG_INTERVAL_MS = 60_000;
 const FLUSH_INTERVAL_MS = 20;
 /** How often the spool looks for something to do: with the age at which batches go to disk, what a kill in an outage may take. */
 const SPOOL_INTERVAL_MS = 250;
+/** A changed file is read when it has stayed the same from one look to the next: an editor may be writing it. */
+const RELOAD_INTERVAL_MS = 1_000;
 
 /** Everything the collector does. Completes after a stop; fails only on our own mistakes. Subscribe once. */
 export function collect(parts: PipelineParts): Observable<unknown> {
@@ -81,18 +93,17 @@ class Collecting {
   readonly #parts: PipelineParts;
   readonly #backoff = new Backoff(BACKOFF_FIRST_MS, BACKOFF_MOST_MS);
   readonly #throttled: ReturnType<typeof createThrottledLog>;
-  readonly #hashes: readonly string[];
+  #hashes: ReadonlyMap<string, string> = new Map();
   #link: NatsLink | null = null;
   #hasTicksLeft = true;
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
     this.#throttled = createThrottledLog(LOG_INTERVAL_MS, () => performance.now());
-    this.#hashes = parts.units.map((unit) => unitHash(parts.config.host, unit));
   }
 
   run(): Observable<unknown> {
-    return merge(this.#ticks(), this.#connections(), this.#flushAttempts(), this.#spoolRounds()).pipe(
+    return merge(this.#ticks(), this.#connections(), this.#flushAttempts(), this.#spoolRounds(), this.#reloads()).pipe(
       expand(() => this.#publishNext()),
       takeUntil(this.#flushed()),
     );
@@ -134,6 +145,15 @@ class Collecting {
     return spool === null ? EMPTY : timer(0, SPOOL_INTERVAL_MS).pipe(exhaustMap(() => spool.round(this.#spoolOccasion())));
   }
 
+  /** Emits nothing: what is read is in force from the next tick on. */
+  #reloads(): Observable<never> {
+    const { reload } = this.#parts;
+    if (reload === null) return EMPTY;
+    const looks = interval(RELOAD_INTERVAL_MS).pipe(tap(() => reload.look()));
+    const signals = fromEvent(process, 'SIGHUP').pipe(tap(() => reload.load()));
+    return merge(looks, signals).pipe(ignoreElements());
+  }
+
   #spoolOccasion(): SpoolOccasion {
     const { outbox, tally, stopping } = this.#parts;
     if (outbox.isConnected) return tally.publishProblem === null ? 'memory' : 'waiting';
@@ -172,14 +192,15 @@ class Collecting {
   }
 
   async #takeTick(): Promise<void> {
-    const { config, boot, units, sampler, schedule, watch, outbox, tally } = this.#parts;
+    const { config, boot, sampler, schedule, outbox, tally } = this.#parts;
     const startedMs = performance.now();
     const startedCpu = process.cpuUsage();
     const head: TickHead = { host: config.host, boot, tick: schedule.take(), ts: Date.now(), intervalMs: schedule.intervalMs };
-    if (units.length === 0) return;
-    const { samples, events } = watch.observe(await sampler.sample());
+    this.#retarget();
+    const published = this.#choose(await sampler.sample());
+    const { units, samples } = published;
     const bytesMax = Math.min(BATCH_BYTES_MAX, (this.#link?.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - HEADER_BYTES);
-    const batches = encodeBatch(batchOf(head, units, samples), bytesMax);
+    const batches = units.length === 0 ? [] : encodeBatch(batchOf(head, units, samples), bytesMax);
     const cpu = process.cpuUsage(startedCpu);
     tally.tickCpuUsLast = cpu.user + cpu.system;
     tally.tickCpuUsTotal += tally.tickCpuUsLast;
@@ -192,7 +213,46 @@ class Collecting {
     this.#reportDropped(outbox.droppedRows.outbox_full - droppedBefore);
     for (const problem of sampler.problems)
       this.#throttled('sampler', () => this.#parts.logger.warn({ problem }, 'not everything can be read'));
-    this.#announce(head, samples, events);
+    this.#announce(head, published);
+  }
+
+  /** Between two ticks, so that no reading is of both configurations. */
+  #retarget(): void {
+    const { reload, sampler, publication } = this.#parts;
+    const config = reload?.take() ?? null;
+    if (reload === null || config === null) return;
+    const targets = unitTargets(config.units);
+    try {
+      sampler.retarget(targets);
+      publication.limits = limitsOf(config, targets);
+      reload.took(config);
+    } catch (error) {
+      if (!(error instanceof SetupError)) throw error;
+      reload.refuse(error);
+    }
+  }
+
+  #choose(readings: readonly UnitReading[]): Published {
+    const { sampler, watch, publication, tally, logger } = this.#parts;
+    const names = sampler.units.map(({ unit }) => unit);
+    const { samples, events } = watch.observe(names, readings);
+    const named = sampler.units.map(({ unit, target }, index) => ({
+      unit,
+      sample: samples[index] as UnitSample,
+      isRanked: target.rule.kind === 'all',
+    }));
+    const published = publication.choose(named, events);
+    tally.units = published.units.length;
+    tally.unitsLeftOut = published.leftOut;
+    if (published.leftOut > 0) {
+      this.#throttled('left out', () =>
+        logger.warn(
+          { units_left_out: published.leftOut, units_max: publication.limits.unitsMax },
+          'there are more units than units_max, the newest are not published',
+        ),
+      );
+    }
+    return published;
   }
 
   #reportDropped(rows: number): void {
@@ -207,18 +267,20 @@ class Collecting {
   }
 
   /** Live samples and lifecycle events: at most once, so without a connection they are simply not sent. */
-  #announce(head: TickHead, samples: readonly UnitSample[], events: readonly UnitEvent[]): void {
+  #announce(head: TickHead, { units, samples, events }: Published): void {
     const link = this.#link;
     if (link === null || !link.isConnected()) return;
-    const { config, units } = this.#parts;
+    const { config } = this.#parts;
     for (const { unit, event, pid, started } of events) {
       const payload: LifecycleEvent = { event, host: head.host, unit, ts: head.ts, pid, started };
       link.nc.publish(link.subjects.lifecycle(head.host, unit), JSON.stringify(payload));
     }
     if (!config.live_subjects) return;
+    const known = this.#hashes;
+    this.#hashes = new Map(units.map((unit) => [unit, known.get(unit) ?? unitHash(config.host, unit)]));
     for (const [index, sample] of samples.entries()) {
       const unit = units[index] as string;
-      const payload = JSON.stringify(liveSampleOf(head, unit, this.#hashes[index] as string, sample));
+      const payload = JSON.stringify(liveSampleOf(head, unit, this.#hashes.get(unit) as string, sample));
       link.nc.publish(link.subjects.live(head.host, unit), payload);
     }
   }

@@ -7,9 +7,19 @@ import type { UnitTarget } from './core/unit-target.ts';
 import { PidusageSampler } from './pidusage-sampler.ts';
 import { ProcfsSampler } from './procfs/sampler.ts';
 
+export interface NamedUnit {
+  readonly unit: string;
+  /** What it comes from: itself, or what gives many. */
+  readonly target: UnitTarget;
+}
+
 export interface Sampler {
-  /** One reading per target, in their order. */
+  /** One reading for each unit there is now, in the order of {@link units}. */
   sample(): readonly UnitReading[] | Promise<readonly UnitReading[]>;
+  /** The units of the last sample, no name twice. */
+  readonly units: readonly NamedUnit[];
+  /** Other targets from the next sample on. @throws {SetupError} if this sampler cannot have them; it then keeps those it has */
+  retarget(targets: readonly UnitTarget[]): void;
   /** Sentences about what could not be read at the last sample. */
   readonly problems: readonly string[];
   /** Processes looked at in the last sample. */
@@ -22,11 +32,5 @@ export function createSampler(kind: 'auto' | 'procfs' | 'pidusage', targets: rea
   const isLinux = platform() === 'linux';
   if (kind === 'procfs' && !isLinux) throw new SetupError('sampler: procfs needs Linux; use auto or pidusage');
   if (kind === 'procfs' || (kind === 'auto' && isLinux)) return new ProcfsSampler(targets);
-  const matches = targets.filter((target) => target.rule.kind === 'match').map((target) => target.unit);
-  if (!isLinux && matches.length > 0) {
-    throw new SetupError(
-      `units ${matches.join(', ')}: match needs a list of all processes, which only Linux gives without running programs; use pid or pidfile here`,
-    );
-  }
   return new PidusageSampler(targets, isLinux);
 }

@@ -9,6 +9,10 @@ import type { Sampler } from './sampler.ts';
 import type { Spool } from './spool.ts';
 
 export interface Tally {
+  /** Published in the last tick; before the first, those of the configuration. */
+  units: number;
+  /** Not published in the last tick, for there were more than `units_max`. */
+  unitsLeftOut: number;
   sampledRows: number;
   acceptedRows: number;
   /** Batches JetStream had already: a publish whose acknowledgement was lost. */
@@ -27,6 +31,8 @@ export interface Tally {
 
 export function emptyTally(): Tally {
   return {
+    units: 0,
+    unitsLeftOut: 0,
     sampledRows: 0,
     acceptedRows: 0,
     duplicateBatches: 0,
@@ -43,7 +49,10 @@ export function emptyTally(): Tally {
 export interface TallyView {
   readonly host: string;
   readonly boot: string;
-  readonly units: number;
+  /** Units are configured at all. */
+  readonly hasTargets: boolean;
+  /** Why the configuration that is there now is not in force; null when it is. */
+  readonly configProblem: string | null;
   readonly tally: Tally;
   readonly outbox: Outbox;
   readonly spool: Spool | null;
@@ -57,7 +66,7 @@ export function collectorInfo(view: TallyView): CollectorInfo {
   return {
     host: view.host,
     boot: view.boot,
-    units: view.units,
+    units: tally.units,
     counters: {
       sampled_rows: tally.sampledRows,
       accepted_rows: tally.acceptedRows,
@@ -82,6 +91,7 @@ export function collectorInfo(view: TallyView): CollectorInfo {
       tick_cpu_us_total: tally.tickCpuUsTotal,
       tick_ms_last: tally.tickMsLast,
       processes: view.sampler.processes,
+      units_left_out: tally.unitsLeftOut,
       units_missing: view.watch.missing().length,
     },
     health: healthOf(view),
@@ -89,9 +99,13 @@ export function collectorInfo(view: TallyView): CollectorInfo {
 }
 
 /** A unit without a process is no problem of the collector's: it is `missing` in the data, and `spillway targets` says why. */
-function healthOf({ units, tally, outbox, spool, sampler }: TallyView): Health {
+function healthOf({ hasTargets, configProblem, tally, outbox, spool, sampler }: TallyView): Health {
   const problems: string[] = [];
-  if (units === 0) problems.push('no units are configured: add some under units in spillway.yaml');
+  if (!hasTargets) problems.push('no units are configured: add some under units in spillway.yaml');
+  if (configProblem !== null) problems.push(configProblem);
+  if (tally.unitsLeftOut > 0) {
+    problems.push(`there are more units than units_max (${tally.units}), ${tally.unitsLeftOut} not published: raise it, or match fewer`);
+  }
   if (!outbox.isConnected) problems.push(`NATS is not connected: batches are kept in the outbox${spool === null ? '' : ' and the spool'}`);
   if (tally.publishProblem !== null) problems.push(tally.publishProblem);
   if (tally.tickProblem !== null) problems.push(tally.tickProblem);

@@ -1,7 +1,7 @@
 // `spillway up` and the commands, as a user sees them: the built program, processes, exit codes, what is printed.
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -205,6 +205,51 @@ describe('spillway up', { timeout: 120_000 }, () => {
     expect(samples.slice(0, seen.length)).toEqual(seen);
   });
 
+  test('units are read again when spillway.yaml changes and on SIGHUP; a wrong one changes nothing', async () => {
+    const file = join(cwd, 'spillway.yaml');
+    const pid = startWorkload();
+    const units = async () => (await reply<{ unit: string }[]>(['targets'], { cwd })).map(({ unit }) => unit);
+    const newest = async (unit: string) => (await reply<{ samples: Sample[] }>(['latest', unit, '-n', '1'], { cwd })).samples[0];
+    writeFileSync(file, `units: { a: { pid: ${pid} } }\n`);
+    const started = await up({ SPILLWAY_SAMPLE_INTERVAL_SECS: '0.2', SPILLWAY_HOST: 'h1' });
+    const watch = start(['targets', '--watch', '--json'], { cwd });
+    running.push(watch);
+    await eventually(() => expect(watch.stdout()).toContain('"unit":"a"'), PATIENT);
+
+    writeFileSync(file, `units: { b: { pid: ${pid} } }\n`);
+    await eventually(async () => expect(await newest('h1/b')).toMatchObject({ unit: 'b', pid }), PATIENT);
+    expect(await units()).toEqual(['b']);
+
+    writeFileSync(file, 'units: { c: {} }\n');
+    await eventually(
+      () => expect(started.stderr()).toMatch(/is not used, the units are those from before: .*units\.c: needs exactly one of/s),
+      PATIENT,
+    );
+    expect(readFileSync(join(cwd, '.spillway', 'spillway.yaml'), 'utf8'), 'what its services go by').toMatch(/^units:\n {2}b:/m);
+
+    writeFileSync(file, `units: { d: { pid: ${pid} } }\n`);
+    started.signal('SIGHUP');
+    await eventually(async () => expect(await newest('h1/d')).toMatchObject({ unit: 'd', pid }), PATIENT);
+    await eventually(() => expect(watch.stdout()).toMatch(/"unit":"b".*\n.*"unit":"d"/s), PATIENT);
+    watch.signal('SIGINT');
+    expect(await watch.finished).toMatchObject({ code: 0, stderr: expect.stringContaining('units.c: needs exactly one of') });
+    expect(await stop(started)).toBe(0);
+  });
+
+  test('a collector that has no terminal reads its units again on SIGHUP, and does not end', async () => {
+    const file = join(cwd, 'spillway.yaml');
+    writeFileSync(file, 'units: { a: { self: true } }\n');
+    const collector = start(['collector'], { cwd, env: { SPILLWAY_NATS_SERVERS: 'nats://127.0.0.1:1' } });
+    running.push(collector);
+    await eventually(() => expect(collector.stdout(), 'it has started').not.toBe(''), PATIENT);
+    writeFileSync(file, 'units: { b: {} }\n');
+    await eventually(() => {
+      collector.signal('SIGHUP');
+      expect(collector.stdout()).toContain('the changed configuration is not used');
+    }, PATIENT);
+    expect(isAlive(collector.pid)).toBe(true);
+  });
+
   test('runs once in a directory', async () => {
     const started = await up();
     const second = await spillway(['up'], { cwd });
@@ -314,5 +359,19 @@ describe('spillway check', () => {
     expect(stdout).toMatch(/^metrics\.sample_interval_secs +1 +default$/m);
     const { settings } = await reply<{ settings: { key: string; value: unknown }[] }>(['check', '--config', 'etc/other.yaml'], options);
     expect(settings).toContainEqual({ key: 'metrics.spillover_path', value: join(cwd, 'spill'), from: join(cwd, 'etc/other.yaml') });
+  });
+});
+
+describe('spillway targets', () => {
+  test.skipIf(process.getuid?.() !== 0)('names what another user may not read (skipped unless run as root)', async () => {
+    chmodSync(cwd, 0o755);
+    writeFileSync(join(cwd, 'spillway.yaml'), 'units: { init: { pid: 1, tree: false }, hidden: { pidfile: secret/x.pid } }\n');
+    mkdirSync(join(cwd, 'secret'), { mode: 0o700 });
+    const nobody = ['--reuid=65534', '--clear-groups', process.execPath, PROGRAM, 'targets', '--json'];
+    const { stdout } = await promisify(execFile)('setpriv', nobody, { cwd });
+    expect(JSON.parse(stdout)).toMatchObject([
+      { unit: 'init', state: 'running', processes: [{ pid: 1, problem: expect.stringMatching(/^its io may not be read by this user/) }] },
+      { unit: 'hidden', state: 'missing', reason: `${join(cwd, 'secret/x.pid')} may not be read by this user` },
+    ]);
   });
 });

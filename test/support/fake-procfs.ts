@@ -13,6 +13,8 @@ export interface FakeProcess {
   readonly state?: string;
   readonly threads?: number;
   readonly uid?: number;
+  /** Content of its cgroup file. */
+  readonly cgroup?: string;
   /** Absent: there is no io file to read. */
   readonly readBytes?: number;
 }
@@ -45,7 +47,17 @@ export class FakeProcfs {
   /** A new process, or what one has become. */
   put(
     pid: number,
-    { ppid = 1, startTicks = 10, command = ['prog'], comm = 'prog', state = 'S', threads = 1, uid = 0, readBytes }: FakeProcess,
+    {
+      ppid = 1,
+      startTicks = 10,
+      command = ['prog'],
+      comm = 'prog',
+      state = 'S',
+      threads = 1,
+      uid = 0,
+      cgroup = '0::/\n',
+      readBytes,
+    }: FakeProcess,
   ): void {
     const directory = join(this.root, String(pid));
     mkdirSync(directory, { recursive: true });
@@ -53,6 +65,7 @@ export class FakeProcfs {
     writeFileSync(join(directory, 'stat'), `${stat}\n`);
     writeFileSync(join(directory, 'cmdline'), command.map((argument) => `${argument}\0`).join(''));
     writeFileSync(join(directory, 'comm'), `${comm}\n`);
+    writeFileSync(join(directory, 'cgroup'), cgroup);
     writeFileSync(join(directory, 'status'), `Name:\t${comm}\nUid:\t999\t${uid}\t999\t999\n`);
     if (readBytes !== undefined) writeFileSync(join(directory, 'io'), `rchar: 1\nread_bytes: ${readBytes}\nwrite_bytes: 0\n`);
   }

@@ -57,19 +57,19 @@ describe('transitions', () => {
 
 describe('UnitWatch', () => {
   test('keeps units apart, in order, and says why one is missing', () => {
-    const watch = new UnitWatch(['a', 'b']);
-    const first = watch.observe([presentReading(1_000, [processReading({ pid: 1 })]), { state: 'missing', reason: 'no file' }]);
+    const watch = new UnitWatch();
+    const first = watch.observe(['a', 'b'], [presentReading(1_000, [processReading({ pid: 1 })]), { state: 'missing', reason: 'no file' }]);
     expect(first.samples.map((sample) => sample.state)).toEqual(['running', 'missing']);
     expect(first.events.map(({ unit, event }) => [unit, event])).toEqual([
       ['a', 'started'],
       ['b', 'missing'],
     ]);
     expect(watch.missing()).toEqual([{ unit: 'b', reason: 'no file' }]);
-    const second = watch.observe([{ state: 'missing', reason: 'gone' }, presentReading(2_000, [processReading({ pid: 2 })])]);
+    const second = watch.observe(['a', 'b'], [{ state: 'missing', reason: 'gone' }, presentReading(2_000, [processReading({ pid: 2 })])]);
     expect(second.events.map(({ unit, event, pid }) => [unit, event, pid])).toEqual([
       ['a', 'stopped', 1],
       ['b', 'started', 2],
     ]);
-    expect(() => watch.observe([])).toThrow(RangeError);
+    expect(() => watch.observe(['a', 'b'], [])).toThrow(RangeError);
   });
 });

@@ -1,5 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir, hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Config, ConfigError, loadConfig } from '#shared/runtime/config';
@@ -189,6 +189,61 @@ units:
         'units.web.user',
       ].sort(),
     );
+  });
+
+  test('units of every kind; paths are absolute, of systemg as of pid files', () => {
+    const yaml = `
+units:
+  a: { systemd: nginx, name: "{cgroup}" }
+  b: { cgroup: /sys/fs/cgroup/x }
+  c: { container: web }
+  d: { systemg: state }
+  e: { systemg: true }
+  f: { systemg: ~/state, name: "{project}-{service}" }
+  g: { parent: b, name: "{parent}/{comm}" }
+  h: { all: true, top: 5, by: memory }
+  i: { match: 'worker (.)', name: "w{match.1}-{user}-{pid}" }
+`;
+    const directory = directoryWith(yaml);
+    const { units, units_max } = loadConfig({ env: {}, cwd: directory });
+    expect(units_max).toBe(10_000);
+    expect(units).toMatchObject({
+      a: { systemd: 'nginx', name: '{cgroup}' },
+      d: { systemg: join(directory, 'state') },
+      e: { systemg: true },
+      f: { systemg: join(homedir(), 'state') },
+      h: { all: true, top: 5, by: 'memory' },
+    });
+    expect(fromEnv({ SPILLWAY_UNITS_MAX: '3' }).units_max).toBe(3);
+  });
+
+  test('the examples of docs/units.md are valid', () => {
+    const page = readFileSync(new URL('../../docs/units.md', import.meta.url), 'utf8');
+    const examples = [...page.matchAll(/^```yaml\n(.*?)^```/gms)].map((found) => found[1] as string);
+    expect(examples.map((yaml) => Object.keys(fromYaml(yaml).units).length)).toEqual([11, 2]);
+  });
+
+  test.each([
+    ['a: { pid: 1, name: "{comm}" }', 'units.a.name: only goes with a rule that can give many units, not with pid'],
+    ['a: { match: x, name: "{com}" }', 'units.a.name: {com} is unknown; there are {comm}, '],
+    ['a: { match: x, name: "{service}" }', 'units.a.name: {service} is not known with match'],
+    ['a: { cgroup: /x, name: "{match.1}" }', 'units.a.name: {match.1} is not known with cgroup'],
+    ['a: { systemg: true, name: "{parent}" }', 'units.a.name: {parent} is not known with systemg'],
+    [
+      'a: { match: "(?<n>x)(y)?", name: "{match.0}{match.1}{match.2}{match.n}{match.3}" }',
+      'units.a.name: {match.3} is no group of the expression',
+    ],
+    ['a: { match: "x|()", name: "{match.n}" }', 'units.a.name: {match.n} is no group of the expression'],
+    ['a: { cgroup: x }', 'units.a.cgroup: must be a path that begins with /'],
+    ['a: { match: x, top: 3 }', 'units.a.top: only goes with all'],
+    ['a: { pid: 1, by: cpu }', 'units.a.by: only goes with all'],
+    ['a: { parent: b }', 'units.a.parent: there is no unit b in this configuration'],
+    ['{ a: { parent: a } }', 'units.a.parent: a has a parent itself; name one that has not'],
+    ['{ a: { all: true }, b: { all: true } }', 'units.b: a has all processes already; there can be one such unit'],
+    ['__other__: { pid: 1 }', 'units.__other__: the name is kept for what is left of all'],
+  ])('units that cannot be: %s', (units, problem) => {
+    const yaml = units.startsWith('{') ? `units: ${units}` : `units:\n  ${units}`;
+    expect(problemsOf(() => fromYaml(yaml))).toEqual([expect.stringContaining(problem)]);
   });
 
   test('relations are checked as well', () => {

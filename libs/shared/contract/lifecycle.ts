@@ -1,6 +1,7 @@
 // Lifecycle events: what happened to a unit between two ticks. Kept nowhere; for subscribers who watch.
 
-export const LIFECYCLE_EVENTS = ['started', 'stopped', 'restarted', 'zombie', 'missing'] as const;
+/** `left_out`: more units than `units_max`; the first that is not published. Once, until all are published again. */
+export const LIFECYCLE_EVENTS = ['started', 'stopped', 'restarted', 'zombie', 'missing', 'left_out'] as const;
 export type LifecycleEventName = (typeof LIFECYCLE_EVENTS)[number];
 
 export interface LifecycleEvent {

@@ -2,10 +2,11 @@
 // All problems are reported in one message, each with its key; a service with a problem does not start.
 
 import { existsSync, readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { homedir, hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { fieldsOf, NAME_FIELDS, OTHER_UNIT } from '#shared/contract/name-template';
 import { nameProblem } from '#shared/contract/series';
 import { PREFIX_PATTERN } from '#shared/contract/subjects';
 
@@ -32,7 +33,30 @@ const regularExpression = z.string().superRefine((source, context) => {
   }
 });
 
-const RULES = ['pid', 'pidfile', 'match', 'self'] as const;
+const RULES = ['pid', 'pidfile', 'match', 'systemd', 'cgroup', 'container', 'systemg', 'parent', 'all', 'self'] as const;
+/** Rules that may give many units, and what a name template can say of each, besides what it can of any process. */
+const NAME_FIELDS_OF: Partial<Record<(typeof RULES)[number], readonly string[]>> = {
+  match: ['match.'],
+  systemd: [],
+  cgroup: [],
+  container: [],
+  systemg: ['service', 'project'],
+  parent: ['parent'],
+  all: [],
+};
+
+const nameTemplate = z
+  .string()
+  .min(1)
+  .superRefine((template, context) => {
+    const unknown = fieldsOf(template).filter((field) => !NAME_FIELDS.some((known) => known === field) && !/^match\.\w+$/.test(field));
+    if (unknown.length > 0) {
+      context.addIssue({
+        code: 'custom',
+        message: `{${unknown[0]}} is unknown; there are ${NAME_FIELDS.map((field) => `{${field}}`).join(', ')}, {match.1}`,
+      });
+    }
+  });
 
 const target = z
   .strictObject({
@@ -44,8 +68,26 @@ const target = z
     match: regularExpression.optional(),
     /** With `match`: only processes of this user, by name or number. */
     user: z.union([z.string().min(1), z.int().min(0)]).optional(),
+    /** A systemd unit, or a glob of them. */
+    systemd: z.string().min(1).optional(),
+    /** A control group, or a glob of them, with what is below. */
+    cgroup: z.string().startsWith('/', 'must be a path that begins with /').optional(),
+    /** A container by name or id. */
+    container: z.string().min(1).optional(),
+    /** All services of a state directory of systemg, relative to the configuration file; true: where systemg keeps it. */
+    systemg: z.union([z.literal(true), z.string().min(1)]).optional(),
+    /** The children of another unit of this configuration. */
+    parent: z.string().min(1).optional(),
+    /** Every process of the host. */
+    all: z.literal(true).optional(),
+    /** With `all`: how many are units of their own; the rest is one. */
+    top: z.int().min(1).optional(),
+    /** With `all`: what they are ranked by. */
+    by: z.enum(['cpu', 'memory']).optional(),
     /** The collector itself. */
     self: z.literal(true).optional(),
+    /** Names of the units, where a rule is to give many: `worker-{match.1}`. */
+    name: nameTemplate.optional(),
     /** False: the process alone, without its descendants. */
     tree: z.boolean().default(true),
   })
@@ -60,7 +102,37 @@ const target = z
     if (value.user !== undefined && value.match === undefined) {
       context.addIssue({ code: 'custom', message: 'only goes with match', path: ['user'] });
     }
+    for (const key of ['top', 'by'] as const) {
+      if (value[key] !== undefined && value.all === undefined)
+        context.addIssue({ code: 'custom', message: 'only goes with all', path: [key] });
+    }
+    const [rule] = given;
+    if (value.name === undefined || rule === undefined) return;
+    const own = NAME_FIELDS_OF[rule];
+    if (own === undefined) {
+      context.addIssue({ code: 'custom', message: `only goes with a rule that can give many units, not with ${rule}`, path: ['name'] });
+      return;
+    }
+    const special = ['match.', 'service', 'project', 'parent'].filter((field) => !own.includes(field));
+    const misplaced = fieldsOf(value.name).find((field) => special.some((one) => field.startsWith(one)));
+    if (misplaced !== undefined) context.addIssue({ code: 'custom', message: `{${misplaced}} is not known with ${rule}`, path: ['name'] });
+    const groups = value.match === undefined ? [] : groupsOf(value.match);
+    const unknown = fieldsOf(value.name).find((field) => field.startsWith('match.') && !groups.includes(field.slice('match.'.length)));
+    if (unknown !== undefined && misplaced === undefined) {
+      context.addIssue({ code: 'custom', message: `{${unknown}} is no group of the expression`, path: ['name'] });
+    }
   });
+
+/** Numbers and names of the groups of a regular expression; 0 is all that matched. None where it is not one. */
+function groupsOf(source: string): string[] {
+  try {
+    // Something that always matches has all the groups, without a value.
+    const found = new RegExp(`${source}|`).exec('');
+    return [...(found?.keys() ?? [])].map(String).concat(Object.keys(found?.groups ?? {}));
+  } catch {
+    return [];
+  }
+}
 
 const schema = z.strictObject({
   host: unitName.default(() => hostname()),
@@ -94,6 +166,8 @@ const schema = z.strictObject({
     })
     .prefault({}),
   units: z.record(unitName, target).nullable().default({}),
+  /** How many units are published at most. */
+  units_max: z.int().min(1).default(10_000),
   /** How processes are read: `procfs` needs Linux, `pidusage` works elsewhere. */
   sampler: z.enum(['auto', 'procfs', 'pidusage']).default('auto'),
   /** Whether every sample is also published on its live subject. */
@@ -143,7 +217,10 @@ type Kind = 'text' | 'number' | 'boolean' | 'list';
 /** Every key that a variable can set. The variable is `SPILLWAY_` and the key without its group; keys of `nats` also take `SPILLWAY_NATS_`. */
 const VARIABLES: readonly { readonly path: readonly string[]; readonly kind: Kind }[] = [
   ...(['host', 'sampler', 'on_spill_blocked', 'log_level', 'spool_path'] as const).map((key) => ({ path: [key], kind: 'text' as const })),
-  ...(['shard', 'shards', 'outbox_max_bytes', 'spool_max_bytes'] as const).map((key) => ({ path: [key], kind: 'number' as const })),
+  ...(['shard', 'shards', 'units_max', 'outbox_max_bytes', 'spool_max_bytes'] as const).map((key) => ({
+    path: [key],
+    kind: 'number' as const,
+  })),
   { path: ['live_subjects'], kind: 'boolean' },
   { path: ['nats', 'servers'], kind: 'list' },
   ...(['creds', 'user', 'password', 'prefix'] as const).map((key) => ({ path: ['nats', key], kind: 'text' as const })),
@@ -226,12 +303,30 @@ function relationProblems(raw: Record<string, unknown>): string[] {
   if (typeof raw['spool_path'] === 'string' && spool > 0 && spool < SPOOL_BYTES_MIN) {
     problems.push(`spool_max_bytes: ${spool} is less than ${SPOOL_BYTES_MIN}; raise it, or set 0 for no spool`);
   }
+  problems.push(...unitProblems(group('units')));
   const shard = number(raw['shard'], 0);
   const shards = number(raw['shards'], 1);
   if (shards >= 1 && shard >= shards) problems.push(`shard: ${shard} is not below shards (${shards})`);
   const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
   if (isGiven(nats['user']) !== isGiven(nats['password'])) problems.push('nats.user and nats.password go together: one of them is missing');
   if (isGiven(nats['creds']) && isGiven(nats['user'])) problems.push('nats.creds and nats.user exclude each other');
+  return problems;
+}
+
+/** Units that refer to others. */
+function unitProblems(units: Record<string, unknown>): string[] {
+  const problems: string[] = [];
+  const targets = new Map(Object.entries(units).map(([name, unit]) => [name, (unit ?? {}) as Record<string, unknown>]));
+  for (const [name, { parent }] of targets) {
+    if (typeof parent !== 'string') continue;
+    const named = targets.get(parent);
+    if (named === undefined) problems.push(`units.${name}.parent: there is no unit ${parent} in this configuration`);
+    else if (named['parent'] !== undefined) problems.push(`units.${name}.parent: ${parent} has a parent itself; name one that has not`);
+  }
+  const everything = [...targets].filter(([, unit]) => unit['all'] !== undefined).map(([name]) => name);
+  if (everything.length > 1)
+    problems.push(`units.${everything[1]}: ${everything[0]} has all processes already; there can be one such unit`);
+  if (targets.has(OTHER_UNIT)) problems.push(`units.${OTHER_UNIT}: the name is kept for what is left of all`);
   return problems;
 }
 
@@ -243,7 +338,7 @@ function finish(parsed: Parsed, file: string | null, given: ReadonlyMap<string, 
   const absolute = (path: string, key: string): string => (isAbsolute(path) ? path : resolve(baseOf(key), path));
   const units: Record<string, TargetConfig> = {};
   for (const [name, unit] of Object.entries(parsed.units ?? {})) {
-    units[name] = unit.pidfile === undefined ? unit : { ...unit, pidfile: absolute(unit.pidfile, `units.${name}`) };
+    units[name] = withAbsolutePaths(unit, (path) => absolute(path, `units.${name}`));
   }
   return {
     ...parsed,
@@ -258,6 +353,12 @@ function finish(parsed: Parsed, file: string | null, given: ReadonlyMap<string, 
     file,
     given,
   };
+}
+
+function withAbsolutePaths(unit: TargetConfig, absolute: (path: string) => string): TargetConfig {
+  if (unit.pidfile !== undefined) return { ...unit, pidfile: absolute(unit.pidfile) };
+  if (typeof unit.systemg !== 'string') return unit;
+  return { ...unit, systemg: absolute(unit.systemg.replace(/^~(?=\/)/, homedir())) };
 }
 
 function configFile(source: ConfigSource): string | null {

@@ -16,31 +16,35 @@ interface Watched {
   missing: string | null;
 }
 
+/** Units are known by their names: a configuration that is read again does not begin those anew that it still has. */
 export class UnitWatch {
-  readonly #units: readonly Watched[];
+  #units = new Map<string, Watched>();
 
-  constructor(units: readonly string[]) {
-    this.#units = units.map((unit) => ({ unit, tracker: new UnitTracker(), last: null, missing: null }));
-  }
-
-  /** @param readings one per unit, in their order */
-  observe(readings: readonly UnitReading[]): { samples: UnitSample[]; events: UnitEvent[] } {
+  /**
+   * Takes a reading of every unit there is now; what is left out is forgotten.
+   * @param units no name twice @param readings one per unit, in their order
+   */
+  observe(units: readonly string[], readings: readonly UnitReading[]): { samples: UnitSample[]; events: UnitEvent[] } {
+    if (readings.length !== units.length) throw new RangeError(`${readings.length} readings for ${units.length} units`);
     const samples: UnitSample[] = [];
     const events: UnitEvent[] = [];
-    for (const [index, watched] of this.#units.entries()) {
-      const reading = readings[index];
-      if (reading === undefined) throw new RangeError(`${readings.length} readings for ${this.#units.length} units`);
+    const watchedNow = new Map<string, Watched>();
+    for (const [index, unit] of units.entries()) {
+      const reading = readings[index] as UnitReading;
+      const watched = this.#units.get(unit) ?? { unit, tracker: new UnitTracker(), last: null, missing: null };
+      watchedNow.set(unit, watched);
       const sample = watched.tracker.read(reading);
-      for (const transition of transitions(watched.last, sample)) events.push({ unit: watched.unit, ...transition });
+      for (const transition of transitions(watched.last, sample)) events.push({ unit, ...transition });
       watched.last = sample;
       watched.missing = reading.state === 'missing' ? reading.reason : null;
       samples.push(sample);
     }
+    this.#units = watchedNow;
     return { samples, events };
   }
 
   /** Units without a process at the last reading, with the reason. */
   missing(): { unit: string; reason: string }[] {
-    return this.#units.flatMap(({ unit, missing }) => (missing === null ? [] : [{ unit, reason: missing }]));
+    return [...this.#units.values()].flatMap(({ unit, missing }) => (missing === null ? [] : [{ unit, reason: missing }]));
   }
 }

@@ -71,6 +71,10 @@ export class ProcessTable {
     return this.#entries.size;
   }
 
+  entries(): IterableIterator<ProcessEntry> {
+    return this.#entries.values();
+  }
+
   get(pid: number): ProcessEntry | undefined {
     return this.#entries.get(pid);
   }

@@ -2,8 +2,8 @@
 // parent is always read before its children, which is what the tracker's accounting of exited children relies on.
 
 import type { PresentReading, UnitReading } from '../core/unit-reading.ts';
-import type { UnitTarget } from '../core/unit-target.ts';
-import type { Sampler } from '../sampler.ts';
+import { isFromTable, type UnitTarget } from '../core/unit-target.ts';
+import type { NamedUnit, Sampler } from '../sampler.ts';
 import { type KernelFacts, openFilesLimit, readKernelFacts } from './kernel-facts.ts';
 import { NetNamespaces } from './net-namespace.ts';
 import { GONE, ProcFiles } from './proc-files.ts';
@@ -22,20 +22,22 @@ export interface ProcfsSamplerOptions extends UnitResolverOptions {
 const DESCRIPTORS_MAX = 4096;
 
 export class ProcfsSampler implements Sampler {
-  readonly #targets: readonly UnitTarget[];
+  readonly #options: ProcfsSamplerOptions;
   readonly #files: ProcFiles;
   readonly #facts: KernelFacts;
-  readonly #resolver: UnitResolver;
+  #resolver: UnitResolver;
   readonly #reader: ProcessReader;
   readonly #namespaces: NetNamespaces;
   readonly #now: () => number;
   readonly #seen = new Map<number, ObservedProcess | number>();
+  #units: readonly ResolvedUnit[] = [];
 
   constructor(targets: readonly UnitTarget[], options: ProcfsSamplerOptions = {}) {
-    this.#targets = targets;
+    // Other targets go on with what was last read: a file that is being written when they come keeps its last good reading.
+    this.#options = { systemg: new Map(), ...options };
     this.#files = new ProcFiles(options.root);
     this.#facts = readKernelFacts(this.#files.root);
-    this.#resolver = new UnitResolver(this.#files, targets, options);
+    this.#resolver = new UnitResolver(this.#files, targets, this.#options);
     this.#reader = new ProcessReader(
       this.#files,
       this.#facts,
@@ -57,13 +59,21 @@ export class ProcfsSampler implements Sampler {
     return this.#seen.size;
   }
 
+  get units(): readonly NamedUnit[] {
+    return this.#units;
+  }
+
+  retarget(targets: readonly UnitTarget[]): void {
+    this.#resolver = new UnitResolver(this.#files, targets, this.#options);
+  }
+
   sample(): UnitReading[] {
     // Before the processes are listed: one that starts after this moment is known to be new at the next reading.
     const atMs = this.#uptimeMs();
     this.#seen.clear();
     this.#reader.beginRound();
-    const resolved = this.#resolver.resolve(this.#now());
-    const readings = resolved.map((unit, index) => this.#readUnit(this.#targets[index] as UnitTarget, unit, atMs));
+    this.#units = this.#resolver.resolve(this.#now());
+    const readings = this.#units.map((unit) => this.#readUnit(unit.target, unit, atMs));
     this.#reader.endRound();
     this.#namespaces.retain(new Set(this.#seen.keys()));
     return readings;
@@ -81,7 +91,7 @@ export class ProcfsSampler implements Sampler {
     for (const pid of unit.roots) {
       const root = this.#observe(pid);
       if (typeof root === 'number') absence = root;
-      else if (target.rule.kind !== 'match' || this.#isAsListed(root)) roots.push(root);
+      else if (!isFromTable(target.rule) || this.#isAsListed(root)) roots.push(root);
     }
     const root = roots[0];
     if (root === undefined) return { state: 'missing', reason: absenceReason(target.rule, unit.roots[0] as number, absence) };
