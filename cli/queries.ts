@@ -1,13 +1,24 @@
 // The commands that ask: units, latest, snapshot, summary, range, and remove. Tables for people, the reply itself with --json.
 
 import type { PointsInRange, SamplesInRange } from '#client/range-query';
-import { METRIC_NAMES, METRICS } from '#shared/contract/metrics';
+import { ALL_METRICS, type AnyMetricName, METRIC_NAMES } from '#shared/contract/metrics';
 import type { CoverageSpan, Point, Summary, UnitInfo } from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
 import { UsageFailure } from './failure.ts';
 import { print, printJson, printSamplesJson, say, startProgress } from './output.ts';
 import { type GlobalOptions, withClient } from './session.ts';
-import { formatCount, formatMetric, formatTable, type Heading, left, METRIC_HEADINGS, printable, right } from './table.ts';
+import {
+  extraHeadings,
+  extrasOf,
+  formatCount,
+  formatMetric,
+  formatTable,
+  type Heading,
+  left,
+  METRIC_HEADINGS,
+  printable,
+  right,
+} from './table.ts';
 import { formatTime, parseTime } from './time.ts';
 import { findSeries } from './unit-name.ts';
 
@@ -67,9 +78,15 @@ export function sampleCells(sample: Sample): string[] {
 
 function samplesTable(samples: readonly Sample[], isNamed: boolean): string {
   const names = isNamed ? [left('HOST'), left('UNIT')] : [];
+  const extras = extrasOf(samples);
   return formatTable(
-    [left('TIME'), ...names, ...SAMPLE_HEADINGS],
-    samples.map((sample) => [formatTime(sample.ts), ...(isNamed ? [sample.host, sample.unit] : []), ...sampleCells(sample)]),
+    [left('TIME'), ...names, ...SAMPLE_HEADINGS, ...extraHeadings(extras)],
+    samples.map((sample) => [
+      formatTime(sample.ts),
+      ...(isNamed ? [sample.host, sample.unit] : []),
+      ...sampleCells(sample),
+      ...extras.map((name) => formatMetric(name, sample[name] ?? null)),
+    ]),
   );
 }
 
@@ -88,9 +105,11 @@ function summaryTable(found: Summary): string {
   const headings = [left('METRIC'), right('LAST'), right('AVERAGE'), right('MINIMUM'), right('MAXIMUM'), right('SAMPLES')];
   return formatTable(
     headings,
-    METRICS.map(({ name }) => {
-      const { last, avg, min, max, count } = found.metrics[name];
-      return [name, ...[last, avg, min, max].map((value) => formatMetric(name, value)), `${count}`];
+    ALL_METRICS.flatMap(({ name }) => {
+      const metric = found.metrics[name];
+      if (metric === undefined) return [];
+      const { last, avg, min, max, count } = metric;
+      return [[name, ...[last, avg, min, max].map((value) => formatMetric(name, value)), `${count}`]];
     }),
   );
 }
@@ -131,14 +150,17 @@ function printRange(answer: SamplesInRange | PointsInRange, isNamed: boolean, op
 
 /** Averages of gauges, the last value of counters. */
 function pointsTable(points: readonly Point[]): string {
+  const extras = extrasOf(points.map((point) => point.metrics));
+  const names: readonly AnyMetricName[] = [...METRIC_NAMES, ...extras];
+  const shown = ALL_METRICS.filter(({ name }) => names.includes(name));
   return formatTable(
-    [left('FROM'), left('TO'), left('HOST'), left('UNIT'), ...METRIC_HEADINGS],
+    [left('FROM'), left('TO'), left('HOST'), left('UNIT'), ...METRIC_HEADINGS, ...extraHeadings(extras)],
     points.map((point) => [
       formatTime(point.from_ms),
       formatTime(point.to_ms),
       point.host,
       point.unit,
-      ...METRICS.map(({ name, kind }) => formatMetric(name, kind === 'gauge' ? point.metrics[name].avg : point.metrics[name].last)),
+      ...shown.map(({ name, kind }) => formatMetric(name, point.metrics[name]?.[kind === 'gauge' ? 'avg' : 'last'] ?? null)),
     ]),
   );
 }

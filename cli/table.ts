@@ -1,7 +1,14 @@
 // Tables for people: aligned columns, human numbers, `-` for what is not known. What scripts read is --json.
 // Names are hostile input: control characters in them could drive the terminal, so they are shown as `?`.
 
-import { METRICS, type MetricDefinition, type MetricName } from '#shared/contract/metrics';
+import {
+  ALL_METRICS,
+  type AnyMetricName,
+  EXTRA_METRIC_NAMES,
+  type ExtraMetricName,
+  METRICS,
+  type MetricDefinition,
+} from '#shared/contract/metrics';
 
 export interface Heading {
   readonly title: string;
@@ -36,18 +43,29 @@ export function printable(text: string): string {
 /** One heading per metric, in table order: `CPU %`, `RSS`, `IO READ`. */
 export const METRIC_HEADINGS: readonly Heading[] = METRICS.map((metric) => right(titleOf(metric)));
 
+/** The extra metrics that some of `items` know, in table order: tables show no others. */
+export function extrasOf(items: Iterable<{ readonly [name in ExtraMetricName]?: unknown }>): ExtraMetricName[] {
+  const known = new Set<ExtraMetricName>();
+  for (const item of items) for (const name of EXTRA_METRIC_NAMES) if (item[name] !== undefined) known.add(name);
+  return EXTRA_METRIC_NAMES.filter((name) => known.has(name));
+}
+
+export function extraHeadings(extras: readonly ExtraMetricName[]): Heading[] {
+  return ALL_METRICS.filter(({ name }) => extras.some((extra) => extra === name)).map((metric) => right(titleOf(metric)));
+}
+
 function titleOf(metric: MetricDefinition): string {
   const words = metric.name
-    .replace(/_(percent|bytes)$/, '')
+    .replace(/_(percent|bytes)(?=_|$)/, '')
     .replaceAll('_', ' ')
     .toUpperCase();
   return metric.unit === '%' ? `${words} %` : words;
 }
 
 /** A value of a metric in its unit. */
-export function formatMetric(name: MetricName, value: number | null): string {
+export function formatMetric(name: AnyMetricName, value: number | null): string {
   if (value === null) return '-';
-  const metric = METRICS.find((one) => one.name === name);
+  const metric = ALL_METRICS.find((one) => one.name === name);
   if (metric?.unit === 'By') return formatBytes(value);
   return metric?.type === 'float' ? value.toFixed(2) : formatCount(value);
 }

@@ -4,8 +4,15 @@
 // the second in between. So the window is read first and the spill is asked for what is below the window's last floor:
 // nothing can be missed, and only rows that the window delivered before its floor passed them can come twice.
 
-import { METRIC_NAMES } from '#shared/contract/metrics';
-import type { CoverageSpan, LogPosition, MetricSummaries, MetricSummary, Point } from '#shared/contract/queries';
+import { EXTRA_METRIC_NAMES, METRIC_NAMES } from '#shared/contract/metrics';
+import {
+  type CoverageSpan,
+  emptyMetricSummary,
+  type LogPosition,
+  type MetricSummaries,
+  type MetricSummary,
+  type Point,
+} from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
 
 /** Order of an answer: by time, then by place in the log, then by name. */
@@ -67,6 +74,10 @@ export function mergePoints(older: readonly Point[], newer: readonly Point[]): P
 function joinPoints(older: Point, newer: Point): Point {
   const metrics = {} as MetricSummaries;
   for (const name of METRIC_NAMES) metrics[name] = joinSummaries(older.metrics[name], newer.metrics[name]);
+  for (const name of EXTRA_METRIC_NAMES) {
+    const joined = joinSummaries(older.metrics[name] ?? emptyMetricSummary(), newer.metrics[name] ?? emptyMetricSummary());
+    if (joined.count > 0) metrics[name] = joined;
+  }
   return { ...older, to_ms: Math.max(older.to_ms, newer.to_ms), metrics };
 }
 

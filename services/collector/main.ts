@@ -3,6 +3,7 @@
 // rest in the spool for its successor.
 
 import { randomBytes } from 'node:crypto';
+import { platform } from 'node:os';
 import { from } from 'rxjs';
 import { COLLECTOR_SERVICE, requests } from '#shared/contract/queries';
 import { shardOf } from '#shared/contract/series';
@@ -15,12 +16,14 @@ import type { Config } from '#shared/runtime/config';
 import type { Logger } from '#shared/runtime/logging';
 import type { RunningService } from '#shared/runtime/service';
 import type { Disk } from '#shared/segments/disk';
+import { extraMetrics } from './core/extra-metrics.ts';
 import { Outbox } from './core/outbox.ts';
 import { Publication } from './core/publication.ts';
 import { TickSchedule } from './core/tick-schedule.ts';
 import { unitTargets } from './core/unit-target.ts';
 import { UnitWatch } from './core/unit-watch.ts';
 import { collect, IN_FLIGHT_MAX } from './pipeline.ts';
+import { isInContainer, OWN_PROCFS } from './procfs/pid-namespace.ts';
 import { createSampler } from './sampler.ts';
 import { Spool } from './spool.ts';
 import { collectorInfo, emptyTally } from './tally.ts';
@@ -55,7 +58,8 @@ export async function startCollector({
   flushMsMax = FLUSH_MS_MAX,
 }: CollectorOptions): Promise<RunningService> {
   const targets = unitTargets(config.units);
-  const sampler = createSampler(config.sampler, targets);
+  const extras = extraMetrics(config);
+  const sampler = createSampler(config.sampler, targets, { procfs: config.procfs, extras });
   const outbox = new Outbox({ bytesMax: config.outbox_max_bytes, inFlightMax: IN_FLIGHT_MAX });
   const tally = emptyTally();
   tally.units = targets.length;
@@ -63,9 +67,10 @@ export async function startCollector({
   const parts = {
     config,
     boot: randomBytes(8).toString('hex'),
+    extras,
     sampler,
     schedule: new TickSchedule(Math.round(config.metrics.sample_interval_secs * 1000)),
-    watch: new UnitWatch(),
+    watch: new UnitWatch(extras),
     publication: new Publication(limitsOf(config, targets)),
     reload,
     outbox,
@@ -74,6 +79,9 @@ export async function startCollector({
     logger,
   };
   if (targets.length === 0) logger.warn('no units are configured');
+  if (platform() === 'linux' && config.procfs === OWN_PROCFS && isInContainer()) {
+    logger.info('this process is in a container: it sees the processes of its own pid namespace, not those of the host; see procfs');
+  }
   const info = () =>
     collectorInfo({
       ...parts,

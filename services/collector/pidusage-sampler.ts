@@ -21,6 +21,17 @@ const FORGOTTEN_MS = 2 * HISTORY_MS;
 /** `elapsed` has the resolution of a second where it comes from `ps`: a start that moves by less is the same process. */
 const START_TOLERANCE_MS = 2_500;
 
+/** What pidusage does not tell. */
+const UNKNOWN = {
+  userOwnMs: null,
+  userReapedMs: null,
+  ioReadBytes: null,
+  ioWriteBytes: null,
+  threads: null,
+  majorFaultsOwn: null,
+  majorFaultsReaped: null,
+} as const;
+
 interface Known {
   /** Wall clock: the only clock that goes on while the machine sleeps, as a process's age does. */
   readonly startMs: number;
@@ -92,8 +103,7 @@ export class PidusageSampler implements Sampler {
         try {
           const { ctime, memory, elapsed, ppid } = await pidusage(pid, { maxage: HISTORY_MS });
           const startMs = this.#startOf(pid, elapsed);
-          const cpu = { cpuOwnMs: ctime, cpuReapedMs: 0 };
-          usages.set(pid, { pid, ppid, startMs, ...cpu, ioReadBytes: null, ioWriteBytes: null, rssBytes: memory, threads: null });
+          usages.set(pid, { pid, ppid, startMs, cpuOwnMs: ctime, cpuReapedMs: 0, rssBytes: memory, ...UNKNOWN });
         } catch {
           // Whatever pidusage says of it (its errors differ by system), there is no reading of this process now.
           this.#gone.set(pid, performance.now());

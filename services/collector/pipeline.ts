@@ -27,6 +27,7 @@ import {
 } from 'rxjs';
 import { BATCH_BYTES_MAX, type EncodedBatch, encodeBatch } from '#shared/contract/batch';
 import type { LifecycleEvent } from '#shared/contract/lifecycle';
+import type { ExtraMetricName } from '#shared/contract/metrics';
 import { decodeToken, shardOf, unitHash } from '#shared/contract/series';
 import type { NatsLink } from '#shared/nats/connection';
 import { isPermissionViolation, isStreamFull, isUnanswered, messageOf } from '#shared/nats/errors';
@@ -52,6 +53,8 @@ import { limitsOf, type UnitReload } from './unit-reload.ts';
 export interface PipelineParts {
   readonly config: Pick<Config, 'host' | 'shards' | 'live_subjects'>;
   readonly boot: string;
+  /** Metrics of the batches beside those of every batch. */
+  readonly extras: readonly ExtraMetricName[];
   readonly sampler: Sampler;
   readonly schedule: TickSchedule;
   readonly watch: UnitWatch;
@@ -79,6 +82,8 @@ const BACKOFF_MOST_MS = 5_000;
 const HEADER_BYTES = 1024 + PADDING_BYTES_MAX;
 const LOG_INTERVAL_MS = 60_000;
 const FLUSH_INTERVAL_MS = 20;
+/** How often CPU and memory are read for peaks. */
+const PEAK_INTERVAL_MS = 100;
 /** How often the spool looks for something to do: with the age at which batches go to disk, what a kill in an outage may take. */
 const SPOOL_INTERVAL_MS = 250;
 /** A changed file is read when it has stayed the same from one look to the next: an editor may be writing it. */
@@ -94,6 +99,8 @@ class Collecting {
   readonly #backoff = new Backoff(BACKOFF_FIRST_MS, BACKOFF_MOST_MS);
   readonly #throttled: ReturnType<typeof createThrottledLog>;
   #hashes: ReadonlyMap<string, string> = new Map();
+  /** Problems of the sampler that the log has: each kind is said once. */
+  readonly #saidProblems = new Set<string>();
   #link: NatsLink | null = null;
   #hasTicksLeft = true;
 
@@ -175,12 +182,13 @@ class Collecting {
 
   async #waitAndTake(): Promise<void> {
     const { schedule, stopping, tally } = this.#parts;
-    schedule.arm(Date.now(), performance.now());
-    for (let leftMs = schedule.remainingMs(performance.now()); leftMs > 0; leftMs = schedule.remainingMs(performance.now())) {
-      await pause(Math.ceil(leftMs), stopping);
-      if (stopping.aborted) return;
-    }
+    this.#armTick();
     try {
+      for (let leftMs = schedule.remainingMs(performance.now()); leftMs > 0; leftMs = schedule.remainingMs(performance.now())) {
+        await pause(Math.ceil(this.#hasPeaks ? untilPeakMs(leftMs) : leftMs), stopping);
+        if (stopping.aborted) return;
+        if (this.#hasPeaks && schedule.remainingMs(performance.now()) > PEAK_INTERVAL_MS / 2) this.#takePeaks();
+      }
       await this.#takeTick();
       tally.tickProblem = null;
     } catch (error) {
@@ -191,8 +199,33 @@ class Collecting {
     }
   }
 
+  #armTick(): void {
+    const { schedule, tally, logger } = this.#parts;
+    const skippedBefore = schedule.skipped;
+    schedule.arm(Date.now(), performance.now());
+    if (schedule.skipped === skippedBefore) return;
+    this.#throttled('skipped', () =>
+      logger.warn(
+        { ticks_skipped_total: schedule.skipped, tick_ms_last: tally.tickMsLast, interval_ms: schedule.intervalMs },
+        'ticks are skipped: reading the units took longer than the interval; raise sample_interval_secs or watch fewer units',
+      ),
+    );
+  }
+
+  #takePeaks(): void {
+    const { sampler, watch } = this.#parts;
+    const readings = sampler.samplePeak?.();
+    if (readings === undefined) return;
+    const names = sampler.units.map(({ unit }) => unit);
+    watch.observePeaks(names, readings);
+  }
+
+  get #hasPeaks(): boolean {
+    return this.#parts.extras.includes('cpu_percent_max');
+  }
+
   async #takeTick(): Promise<void> {
-    const { config, boot, sampler, schedule, outbox, tally } = this.#parts;
+    const { config, boot, extras, sampler, schedule, outbox, tally } = this.#parts;
     const startedMs = performance.now();
     const startedCpu = process.cpuUsage();
     const head: TickHead = { host: config.host, boot, tick: schedule.take(), ts: Date.now(), intervalMs: schedule.intervalMs };
@@ -200,7 +233,7 @@ class Collecting {
     const published = this.#choose(await sampler.sample());
     const { units, samples } = published;
     const bytesMax = Math.min(BATCH_BYTES_MAX, (this.#link?.nc.info?.max_payload ?? Number.POSITIVE_INFINITY) - HEADER_BYTES);
-    const batches = units.length === 0 ? [] : encodeBatch(batchOf(head, units, samples), bytesMax);
+    const batches = units.length === 0 ? [] : encodeBatch(batchOf(head, units, samples, extras), bytesMax);
     const cpu = process.cpuUsage(startedCpu);
     tally.tickCpuUsLast = cpu.user + cpu.system;
     tally.tickCpuUsTotal += tally.tickCpuUsLast;
@@ -211,8 +244,7 @@ class Collecting {
       outbox.add(batch, performance.now());
     }
     this.#reportDropped(outbox.droppedRows.outbox_full - droppedBefore);
-    for (const problem of sampler.problems)
-      this.#throttled('sampler', () => this.#parts.logger.warn({ problem }, 'not everything can be read'));
+    this.#sayProblems(sampler.problems);
     this.#announce(head, published);
   }
 
@@ -253,6 +285,16 @@ class Collecting {
       );
     }
     return published;
+  }
+
+  /** Once for each kind, whatever numbers are in it: health has them as they are now. */
+  #sayProblems(problems: readonly string[]): void {
+    for (const problem of problems) {
+      const kind = problem.replace(/\d+/g, '#');
+      if (this.#saidProblems.has(kind)) continue;
+      this.#saidProblems.add(kind);
+      this.#parts.logger.warn({ problem }, 'not everything can be read');
+    }
   }
 
   #reportDropped(rows: number): void {
@@ -356,6 +398,12 @@ function publishProblem(error: unknown, stream: string): string {
   if ((error as { code?: string }).code === '503') return `there is no stream ${stream}: a store for this shard makes it when it starts`;
   if (isUnanswered(error)) return `stream ${stream} did not acknowledge in time: batches are published again`;
   return `stream ${stream} refuses batches: ${messageOf(error)}`;
+}
+
+/** To the next tenth of a second before the tick; one that is nearly there is passed over. */
+function untilPeakMs(leftMs: number): number {
+  const nextMs = leftMs % PEAK_INTERVAL_MS;
+  return Math.min(leftMs, nextMs < PEAK_INTERVAL_MS / 2 ? nextMs + PEAK_INTERVAL_MS : nextMs);
 }
 
 function aborted(signal: AbortSignal): Observable<unknown> {

@@ -1,10 +1,12 @@
 // A sampler reads every unit once when told to. Two kinds: procfs on Linux, pidusage elsewhere and as the reference.
 
 import { platform } from 'node:os';
+import type { ExtraMetricName } from '#shared/contract/metrics';
 import { SetupError } from '#shared/runtime/service';
 import type { UnitReading } from './core/unit-reading.ts';
 import type { UnitTarget } from './core/unit-target.ts';
 import { PidusageSampler } from './pidusage-sampler.ts';
+import { checkProcfs, OWN_PROCFS } from './procfs/pid-namespace.ts';
 import { ProcfsSampler } from './procfs/sampler.ts';
 
 export interface NamedUnit {
@@ -20,6 +22,8 @@ export interface Sampler {
   readonly units: readonly NamedUnit[];
   /** Other targets from the next sample on. @throws {SetupError} if this sampler cannot have them; it then keeps those it has */
   retarget(targets: readonly UnitTarget[]): void;
+  /** CPU and memory of every unit between two samples, in the same order. Absent where that is too slow. */
+  samplePeak?(): readonly UnitReading[];
   /** Sentences about what could not be read at the last sample. */
   readonly problems: readonly string[];
   /** Processes looked at in the last sample. */
@@ -27,10 +31,27 @@ export interface Sampler {
   close(): void;
 }
 
-/** @throws {SetupError} if this system cannot have the sampler that is asked for, or the units need another one. */
-export function createSampler(kind: 'auto' | 'procfs' | 'pidusage', targets: readonly UnitTarget[]): Sampler {
+export interface SamplerOptions {
+  /** Where the procfs is. */
+  readonly procfs?: string;
+  /** Metrics to read beside those of every sample. */
+  readonly extras?: readonly ExtraMetricName[];
+}
+
+/** @throws {SetupError} if this system cannot have the sampler that is asked for, or the units or metrics need another one. */
+export function createSampler(
+  kind: 'auto' | 'procfs' | 'pidusage',
+  targets: readonly UnitTarget[],
+  { procfs = OWN_PROCFS, extras = [] }: SamplerOptions = {},
+): Sampler {
   const isLinux = platform() === 'linux';
   if (kind === 'procfs' && !isLinux) throw new SetupError('sampler: procfs needs Linux; use auto or pidusage');
-  if (kind === 'procfs' || (kind === 'auto' && isLinux)) return new ProcfsSampler(targets);
+  if (kind === 'procfs' || (kind === 'auto' && isLinux)) {
+    checkProcfs(procfs);
+    return new ProcfsSampler(targets, { root: procfs, extras });
+  }
+  if (extras.length > 0)
+    throw new SetupError(`sampler: pidusage does not know ${extras.join(', ')}; remove metrics_extra and peak, or use procfs`);
+  if (procfs !== OWN_PROCFS) throw new SetupError(`sampler: pidusage does not read ${procfs}; remove procfs, or use the procfs sampler`);
   return new PidusageSampler(targets, isLinux);
 }

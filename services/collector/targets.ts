@@ -8,6 +8,7 @@ import { SetupError } from '#shared/runtime/service';
 import { describeRule, type Rule, type UnitTarget, unitTargets } from './core/unit-target.ts';
 import { type KernelFacts, readKernelFacts } from './procfs/kernel-facts.ts';
 import { readUsers, type Users } from './procfs/passwd.ts';
+import { checkProcfs } from './procfs/pid-namespace.ts';
 import { DENIED, ProcFiles } from './procfs/proc-files.ts';
 import { type ObservedProcess, ProcessReader } from './procfs/process-reader.ts';
 import { absenceReason, type ResolvedUnit, UnitResolver } from './procfs/unit-resolver.ts';
@@ -44,12 +45,13 @@ const COMMAND_CHARACTERS_MAX = 200;
 
 /**
  * In the order of the configuration; a rule that could give many units and gives none is there under its own name.
- * @throws {SetupError} elsewhere than on Linux
+ * @throws {SetupError} elsewhere than on Linux, and where `procfs` does not show the host
  */
-export function explainTargets(config: Pick<Config, 'units'>): TargetExplanation[] {
+export function explainTargets(config: Pick<Config, 'units'> & Partial<Pick<Config, 'procfs'>>): TargetExplanation[] {
   if (platform() !== 'linux') throw new SetupError('targets: processes can only be explained on Linux');
   const targets = unitTargets(config.units);
-  const files = new ProcFiles();
+  if (config.procfs !== undefined) checkProcfs(config.procfs);
+  const files = new ProcFiles(config.procfs);
   const look = {
     files,
     resolver: new UnitResolver(files, targets, { excludedPid: process.pid }),

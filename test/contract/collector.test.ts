@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { METRIC_NAMES } from '#shared/contract/metrics';
+import { EXTRA_METRIC_NAMES, METRIC_NAMES } from '#shared/contract/metrics';
 import type { Sample } from '#shared/contract/row';
 import { unitHash } from '#shared/contract/series';
 import type { NatsLink } from '#shared/nats/connection';
@@ -216,6 +216,47 @@ describe('collector', () => {
     expect(parts.map(({ id, batch }) => id === `h1:${batch.boot}:1:${batch.part}`)).toEqual(parts.map(() => true));
     expect(parts.toSorted((a, b) => (a.batch.part ?? 0) - (b.batch.part ?? 0)).flatMap(({ batch }) => batch.unit)).toEqual(
       Object.keys(units),
+    );
+  });
+
+  test('extra metrics are in its batches and live samples where they are asked for', async () => {
+    const child = startProcess('sleep', ['1000']);
+    const units = { child: { pid: child.pid, tree: true }, 'no one': { pid: 4_194_303, tree: true } };
+    const { stored, messages, link } = await start(units, { SPILLWAY_METRICS_EXTRA: 'open_fds,cpu_user_percent' });
+    const batches = await eventually(async () => {
+      const now = await stored();
+      expect(now.length).toBeGreaterThanOrEqual(3);
+      return now.map(({ batch }) => batch);
+    });
+    for (const batch of batches) {
+      expect(EXTRA_METRIC_NAMES.filter((name) => name in batch)).toEqual(['cpu_user_percent', 'open_fds']);
+      expect(batch.open_fds).toEqual([expect.any(Number), null]);
+      expect(batch.cpu_user_percent).toEqual(batch.tick === 1 ? [null, null] : [expect.any(Number), null]);
+    }
+    const live = messages.findLast(({ subject }) => subject === link.subjects.live('h1', 'child'))?.data as Sample;
+    expect(live.open_fds).toBe(batches[0]?.open_fds?.[0]);
+    const missing = messages.findLast(({ subject }) => subject === link.subjects.live('h1', 'no one'))?.data as Sample;
+    expect(missing).not.toHaveProperty('open_fds');
+  });
+
+  test('peaks are found between two ticks: a burst is more than the average of its interval', async () => {
+    const burst =
+      'for (;;) { const end = Date.now() + 150; while (Date.now() < end); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 850); }';
+    const child = startProcess(process.execPath, ['-e', burst]);
+    const { stored } = await start({ child: { pid: child.pid, tree: true } }, { SPILLWAY_PEAK: 'yes', SPILLWAY_SAMPLE_INTERVAL_SECS: '1' });
+    await eventually(
+      async () => {
+        const batches = (await stored()).map(({ batch }) => batch).filter(({ cpu_percent }) => cpu_percent?.[0] !== null);
+        for (const { cpu_percent, cpu_percent_max, rss_bytes, rss_bytes_max } of batches) {
+          expect(cpu_percent_max?.[0]).toBeGreaterThanOrEqual(cpu_percent?.[0] ?? Number.NaN);
+          expect(rss_bytes_max?.[0]).toBeGreaterThanOrEqual(rss_bytes?.[0] ?? Number.NaN);
+        }
+        const bursts = batches.filter(
+          (one) => (one.cpu_percent?.[0] ?? 0) > 5 && (one.cpu_percent_max?.[0] ?? 0) > 2 * (one.cpu_percent?.[0] ?? 0),
+        );
+        expect(bursts.length).toBeGreaterThan(0);
+      },
+      { withinMs: 20_000 },
     );
   });
 

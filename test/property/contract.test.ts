@@ -10,7 +10,7 @@ import {
   parseEvictionHead,
   parseRanges,
 } from '#shared/contract/eviction';
-import { METRIC_NAMES, STATES } from '#shared/contract/metrics';
+import { ALL_METRIC_NAMES, METRIC_NAMES, STATES } from '#shared/contract/metrics';
 import { formatRow, formatSample, parseRow, rowPrefix, sampleOfRow, samplePrefix } from '#shared/contract/row';
 import { decodeToken, encodeToken, nameProblem, unitHash } from '#shared/contract/series';
 import { batch } from '../support/batches.ts';
@@ -52,14 +52,15 @@ describe('rows', () => {
     pid: fc.option(fc.nat()),
     started: fc.option(fc.maxSafeNat()),
     ts: fc.nat({ max: 8.64e15 }),
-    values: fc.array(value, { minLength: METRIC_NAMES.length, maxLength: METRIC_NAMES.length }),
+    values: fc.array(value, { minLength: METRIC_NAMES.length, maxLength: ALL_METRIC_NAMES.length }),
   });
 
   test('written by hand as JSON.stringify would, and read back as they were', () => {
     fc.assert(
       fc.property(row, ({ host, unit, seq, state, pid, started, ts, values }) => {
         const timestamp = new Date(ts).toISOString();
-        const metrics = Object.fromEntries(METRIC_NAMES.map((metric, i) => [metric, values[i]]));
+        const known = values.flatMap((one, i) => (i < METRIC_NAMES.length || one !== null ? [[ALL_METRIC_NAMES[i], one] as const] : []));
+        const metrics = Object.fromEntries(known);
         const wanted = { unit_hash: unitHash(host, unit), host, unit, seq, state, pid, started, sample: { timestamp, ...metrics } };
         const line = formatRow(
           rowPrefix(host, unit),

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Batch } from '#shared/contract/batch';
 import { checkEvictionBody } from '#shared/contract/eviction';
-import { METRIC_NAMES, STATES } from '#shared/contract/metrics';
+import { ALL_METRIC_NAMES, STATES } from '#shared/contract/metrics';
 import { formatRow, parseRow, type Row, rowPrefix } from '#shared/contract/row';
 import { evictionEvents } from '../../services/store/core/eviction-events.ts';
 import { Window } from '../../services/store/core/window.ts';
@@ -42,7 +42,7 @@ function linesOf(batch: Batch, seq: number): string[] {
       batch.pid[i] ?? Number.NaN,
       batch.started[i] ?? Number.NaN,
       new Date(batch.ts).toISOString(),
-      METRIC_NAMES.map((name) => batch[name]?.[i] ?? Number.NaN),
+      ALL_METRIC_NAMES.map((name) => batch[name]?.[i] ?? Number.NaN),
     ),
   );
 }
@@ -80,6 +80,8 @@ const cpu = fc.oneof(
   fc.double({ min: 0, max: 1e6, noNaN: true }),
 );
 
+const rarely = <T>(value: fc.Arbitrary<T>) => fc.oneof({ weight: 3, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: value });
+
 const batchArbitrary: fc.Arbitrary<Batch> = fc
   .record({
     host: fc.constantFrom('a', 'b ü', 'c'),
@@ -100,6 +102,10 @@ const batchArbitrary: fc.Arbitrary<Batch> = fc
         rss_bytes: column(metric),
         io_read_bytes: fc.option(column(metric), { nil: undefined }),
         threads: column(metric),
+        // Extra metrics: most batches have none.
+        cpu_percent_max: rarely(column(cpu)),
+        pss_bytes: rarely(column(metric)),
+        major_faults: rarely(column(metric)),
       })
       .map((columns) => {
         const batch = {

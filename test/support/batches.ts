@@ -1,7 +1,7 @@
 // Batches for tests: only what a test is about needs to be said.
 
 import type { Batch } from '#shared/contract/batch';
-import { METRIC_NAMES, type MetricName } from '#shared/contract/metrics';
+import { ALL_METRIC_NAMES, type AnyMetricName } from '#shared/contract/metrics';
 
 export interface BatchParts {
   host?: string;
@@ -11,7 +11,7 @@ export interface BatchParts {
   late?: boolean;
   units?: readonly string[];
   /** One number for every unit, or one for each. */
-  metrics?: { [name in MetricName]?: number | null | readonly (number | null)[] };
+  metrics?: { [name in AnyMetricName]?: number | null | readonly (number | null)[] };
   state?: Batch['state'][number];
 }
 
@@ -22,7 +22,7 @@ export function batch(parts: BatchParts): Batch {
   const column = (value: number | null | readonly (number | null)[]) =>
     Array.isArray(value) ? value : units.map(() => value as number | null);
   const columns = Object.fromEntries(
-    METRIC_NAMES.filter((name) => parts.metrics?.[name] !== undefined).map((name) => [name, column(parts.metrics?.[name] ?? null)]),
+    ALL_METRIC_NAMES.filter((name) => parts.metrics?.[name] !== undefined).map((name) => [name, column(parts.metrics?.[name] ?? null)]),
   );
   return {
     v: 1,

@@ -8,10 +8,14 @@ export function processReading(fields: Partial<ProcessReading> & { pid: number }
     startMs: 1000,
     cpuOwnMs: 0,
     cpuReapedMs: 0,
+    userOwnMs: 0,
+    userReapedMs: 0,
     ioReadBytes: 0,
     ioWriteBytes: 0,
     rssBytes: 4096,
     threads: 1,
+    majorFaultsOwn: 0,
+    majorFaultsReaped: 0,
     ...fields,
   };
 }

@@ -15,6 +15,9 @@ export interface FakeProcess {
   readonly uid?: number;
   /** Content of its cgroup file. */
   readonly cgroup?: string;
+  /** Time it used itself, in user mode, and of children that were waited for. */
+  readonly cpuTicks?: number;
+  readonly reapedTicks?: number;
   /** Absent: there is no io file to read. */
   readonly readBytes?: number;
 }
@@ -56,12 +59,14 @@ export class FakeProcfs {
       threads = 1,
       uid = 0,
       cgroup = '0::/\n',
+      cpuTicks = 1,
+      reapedTicks = 3,
       readBytes,
     }: FakeProcess,
   ): void {
     const directory = join(this.root, String(pid));
     mkdirSync(directory, { recursive: true });
-    const stat = `${pid} (${comm}) ${state} ${ppid} 0 0 0 -1 0 0 0 0 0 1 2 3 4 20 0 ${threads} 0 ${startTicks} 4096 25 0`;
+    const stat = `${pid} (${comm}) ${state} ${ppid} 0 0 0 -1 0 0 0 5 6 ${cpuTicks} 2 ${reapedTicks} 4 20 0 ${threads} 0 ${startTicks} 4096 25 0`;
     writeFileSync(join(directory, 'stat'), `${stat}\n`);
     writeFileSync(join(directory, 'cmdline'), command.map((argument) => `${argument}\0`).join(''));
     writeFileSync(join(directory, 'comm'), `${comm}\n`);

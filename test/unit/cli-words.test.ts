@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { UnitInfo } from '#shared/contract/queries';
 import { unitHash } from '#shared/contract/series';
 import { CommandFailure, UsageFailure } from '../../cli/failure.ts';
-import { formatBytes, formatMetric, formatTable, left, METRIC_HEADINGS, right } from '../../cli/table.ts';
+import { extraHeadings, extrasOf, formatBytes, formatMetric, formatTable, left, METRIC_HEADINGS, right } from '../../cli/table.ts';
 import { formatTime, parseTime } from '../../cli/time.ts';
 import { matchSeries, splitName } from '../../cli/unit-name.ts';
 
@@ -72,6 +72,13 @@ describe('tables', () => {
     expect(formatMetric('threads', 12)).toBe('12');
     expect(formatMetric('threads', 12.25)).toBe('12.3');
     expect(formatMetric('cpu_percent', null)).toBe('-');
+    expect(formatMetric('pss_bytes', 2048)).toBe('2.0 KiB');
+  });
+
+  test('an extra metric has a column where something knows it, in the order of the table', () => {
+    const extras = extrasOf([{ open_fds: 3 }, {}, { cpu_percent_max: 1, pss_bytes: undefined }]);
+    expect(extras).toEqual(['cpu_percent_max', 'open_fds']);
+    expect(extraHeadings(extras).map((heading) => heading.title)).toEqual(['CPU MAX %', 'OPEN FDS']);
   });
 });
 

@@ -82,6 +82,20 @@ describe('points of window and spill', () => {
     expect(mergePoints([unknown], [known])).toEqual([known]);
   });
 
+  test('an extra metric is joined where either side knows it', () => {
+    const fds = { min: 4, max: 8, avg: 6, last: 8, count: 2 };
+    const cpu = { min: 1, max: 1, avg: 1, last: 1, count: 1 };
+    const having = { ...point(0, cpu), metrics: { ...point(0, cpu).metrics, open_fds: fds } };
+    for (const [older, newer] of [
+      [having, point(0, cpu)],
+      [point(0, cpu), having],
+    ] as const) {
+      expect(mergePoints([older], [newer])[0]?.metrics.open_fds).toEqual(fds);
+    }
+    expect(mergePoints([having], [having])[0]?.metrics.open_fds).toEqual({ ...fds, count: 4 });
+    expect(mergePoints([point(0, cpu)], [point(0, cpu)])[0]?.metrics).not.toHaveProperty('open_fds');
+  });
+
   test('others stay apart, sorted by name and time', () => {
     const cpu = { min: 1, max: 1, avg: 1, last: 1, count: 1 };
     expect(mergePoints([point(10, cpu), point(0, cpu, 'b')], [point(0, cpu, 'a')])).toEqual([

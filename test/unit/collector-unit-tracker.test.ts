@@ -148,4 +148,51 @@ describe('UnitTracker', () => {
     expect(read(13_000, 20, 0)).toMatchObject({ net_rx_bytes: 150, net_tx_bytes: 10 });
     expect(read(14_000, 25, 3)).toMatchObject({ net_rx_bytes: 155, net_tx_bytes: 13 });
   });
+
+  describe('extra metrics', () => {
+    const extras = ['cpu_user_percent', 'cpu_system_percent', 'major_faults', 'voluntary_ctx_switches', 'open_fds', 'fd_limit'] as const;
+    const details = { openFiles: 3, swapBytes: 0, voluntarySwitches: 10, involuntarySwitches: 0 };
+
+    test('user mode and faults of a child that was waited for count once', () => {
+      const tracker = new UnitTracker(extras);
+      const child = processReading({ pid: 11, ppid: 10, startMs: 6_000, cpuOwnMs: 500, userOwnMs: 400, majorFaultsOwn: 7, details });
+      const first = tracker.read(presentReading(10_000, [processReading({ ...root, majorFaultsOwn: 2, details }), child]));
+      expect(first.metrics).toMatchObject({ major_faults: 9, open_fds: 6 });
+      expect(first.metrics).not.toHaveProperty('cpu_user_percent');
+      const reaped = { cpuReapedMs: 530, userReapedMs: 420, majorFaultsReaped: 8 };
+      const after = tracker.read(presentReading(11_000, [processReading({ ...root, ...reaped, majorFaultsOwn: 2, details })]));
+      expect(after.metrics).toMatchObject({ cpu_percent: 3, cpu_user_percent: 2, cpu_system_percent: 1, major_faults: 10, open_fds: 3 });
+    });
+
+    test('user mode is never more than the whole, also when a child that nobody waited for has been taken off', () => {
+      const tracker = new UnitTracker(extras);
+      const child = processReading({ pid: 11, ppid: 10, startMs: 6_000, cpuOwnMs: 500, userOwnMs: 0 });
+      tracker.read(presentReading(10_000, [processReading(root), child]));
+      const after = tracker.read(presentReading(11_000, [processReading({ ...root, cpuReapedMs: 300, userReapedMs: 300 })]));
+      expect(after.metrics).toMatchObject({ cpu_percent: 0, cpu_user_percent: 0, cpu_system_percent: 0 });
+    });
+
+    test('switches of a process that has ended stay counted, those from before it joined do not', () => {
+      const tracker = new UnitTracker(extras);
+      const own = { ...details, voluntarySwitches: 100 };
+      const child = processReading({ pid: 11, ppid: 10, startMs: 6_000, details });
+      tracker.read(presentReading(10_000, [processReading({ ...root, details: own }), child]));
+      const late = processReading({ pid: 20, startMs: 9_000, details: { ...details, voluntarySwitches: 5_000 } });
+      const after = tracker.read(presentReading(11_000, [processReading({ ...root, details: { ...own, voluntarySwitches: 104 } }), late]));
+      expect(after.metrics.voluntary_ctx_switches).toBe(114);
+      const next = tracker.read(presentReading(12_000, [processReading({ pid: 10, startMs: 11_500, details })]));
+      expect(next.metrics.voluntary_ctx_switches, 'of a new incarnation').toBe(10);
+    });
+
+    test('what one process does not tell is left out for the unit, as is what nobody asked for', () => {
+      const tracker = new UnitTracker(extras);
+      const blind = processReading({ pid: 11, ppid: 10, userOwnMs: null, majorFaultsOwn: null, details: { ...details, openFiles: null } });
+      const read = (atMs: number) =>
+        tracker.read(presentReading(atMs, [processReading({ ...root, details }), blind], { openFilesMax: 77 })).metrics;
+      read(10_000);
+      const metrics = read(11_000);
+      expect(Object.keys(metrics).slice(7)).toEqual(['voluntary_ctx_switches', 'fd_limit']);
+      expect(metrics.fd_limit).toBe(77);
+    });
+  });
 });

@@ -3,6 +3,7 @@ import { homedir, hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Config, ConfigError, loadConfig } from '#shared/runtime/config';
+import { extraMetrics } from '../../services/collector/core/extra-metrics.ts';
 
 const directories: string[] = [];
 afterEach(() => {
@@ -56,6 +57,9 @@ describe('configuration', () => {
       },
       units: {},
       sampler: 'auto',
+      procfs: '/proc',
+      metrics_extra: [],
+      peak: false,
       live_subjects: true,
       spool_path: null,
       spool_max_bytes: 268_435_456,
@@ -83,6 +87,9 @@ describe('configuration', () => {
     ['SPILLWAY_LIVE_SUBJECTS', 'no', (config) => config.live_subjects, false],
     ['SPILLWAY_ON_SPILL_BLOCKED', 'drop', (config) => config.on_spill_blocked, 'drop'],
     ['SPILLWAY_SAMPLER', 'pidusage', (config) => config.sampler, 'pidusage'],
+    ['SPILLWAY_PROCFS', '/host/proc', (config) => config.procfs, '/host/proc'],
+    ['SPILLWAY_METRICS_EXTRA', 'pss_bytes, open_fds', (config) => config.metrics_extra, ['pss_bytes', 'open_fds']],
+    ['SPILLWAY_PEAK', 'yes', (config) => config.peak, true],
     ['SPILLWAY_LOG_LEVEL', 'debug', (config) => config.log_level, 'debug'],
     ['SPILLWAY_OUTBOX_MAX_BYTES', '65536', (config) => config.outbox_max_bytes, 65_536],
     ['SPILLWAY_SPOOL_PATH', '/var/spool', (config) => config.spool_path, '/var/spool'],
@@ -119,6 +126,20 @@ describe('configuration', () => {
       cwd: '/somewhere',
     });
     expect(named.metrics.spillover_path).toBe('/somewhere/spill');
+  });
+
+  test('extra metrics are named, and those that belong to peak are not among them', () => {
+    expect(problemsOf(() => fromYaml('metrics_extra: [open_fds, cpu_percent_max]\n'))).toEqual([
+      expect.stringMatching(/^metrics_extra\.1: .*"cpu_user_percent"\|.*"major_faults"$/),
+    ]);
+    const extras = (yaml: string) => extraMetrics(fromYaml(yaml));
+    expect(extras('{}')).toEqual([]);
+    expect(extras('metrics_extra: [major_faults, open_fds, open_fds]\npeak: true\n')).toEqual([
+      'cpu_percent_max',
+      'rss_bytes_max',
+      'open_fds',
+      'major_faults',
+    ]);
   });
 
   test('a spool: its path is relative to the file, 0 bytes mean none, and a budget too small for it is refused', () => {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { UnitReading } from '../../services/collector/core/unit-reading.ts';
 import type { UnitTarget } from '../../services/collector/core/unit-target.ts';
+import { UnitTracker } from '../../services/collector/core/unit-tracker.ts';
 import { ProcfsSampler, type ProcfsSamplerOptions } from '../../services/collector/procfs/sampler.ts';
 import { FakeProcfs } from '../support/fake-procfs.ts';
 
@@ -112,6 +113,42 @@ describe('ProcfsSampler', () => {
     proc.end(51);
     proc.put(52, { ppid: 1, readBytes: 1 });
     sampler.sample();
+    expect(pidsOf(sampler.sample()[0])).toEqual([50]);
+  });
+
+  test('a process that goes to another parent is not taken for one whose time its ancestors inherit', () => {
+    const tracker = new UnitTracker();
+    proc.put(50, { cpuTicks: 10, reapedTicks: 0, readBytes: 1 });
+    proc.put(51, { ppid: 50, cpuTicks: 4, reapedTicks: 0, readBytes: 1 }); // 10 ticks in all: 6 of them in the kernel
+    proc.put(52, { ppid: 51, cpuTicks: 1_000, readBytes: 1 });
+    let nowMs = 0;
+    const sampler = open([byPid(50)], { now: () => nowMs });
+    const sample = () => {
+      const reading = sampler.sample()[0] as UnitReading;
+      nowMs += 1_000;
+      return { pids: pidsOf(reading), cpu: tracker.read(reading).metrics.cpu_percent };
+    };
+    expect(sample()).toEqual({ pids: [50, 51, 52], cpu: null });
+    proc.end(51); // waited for, as are others that have used 20 ticks together
+    proc.put(50, { cpuTicks: 10, reapedTicks: 10 + 20, readBytes: 1 });
+    proc.put(52, { ppid: 1, cpuTicks: 1_003, readBytes: 1 });
+    proc.spawn(130, { readBytes: 1 }); // by which the table notices at once
+    expect(sample(), 'once more, as a child of somebody else').toEqual({ pids: [50, 52], cpu: 23 });
+    proc.put(50, { cpuTicks: 10, reapedTicks: 10 + 20 + 5, readBytes: 1 });
+    expect(sample()).toEqual({ pids: [50], cpu: 5 });
+  });
+
+  test('a stranger under the id of a process that has left is not counted', () => {
+    proc.put(50, { readBytes: 1 });
+    proc.put(51, { ppid: 50, readBytes: 1 });
+    proc.put(52, { ppid: 51, startTicks: 20, readBytes: 1 });
+    const sampler = open([byPid(50)]);
+    expect(pidsOf(sampler.sample()[0])).toEqual([50, 51, 52]);
+    proc.end(51);
+    proc.spawn(130, { readBytes: 1 });
+    proc.setCursor(20); // once round: 52 is given out again
+    proc.spawn(52, { ppid: 1, startTicks: 900, readBytes: 1 });
+    proc.setCursor(60);
     expect(pidsOf(sampler.sample()[0])).toEqual([50]);
   });
 

@@ -3,10 +3,12 @@ import { parseAuxv } from '../../services/collector/procfs/kernel-facts.ts';
 import { emptyStatLine, parseIo, parseNetDev, parseStat, STATE_ZOMBIE } from '../../services/collector/procfs/stat-line.ts';
 
 // Fields from the state on, as Linux 6.18 writes them.
-const FIELDS = 'S 12 123 123 0 -1 4194560 6519 9171 0 0 250 31 77 8 20 0 11 0 12345 1131413504 16384 18446744073709551615 1 1 0 0 0';
+const FIELDS = 'S 12 123 123 0 -1 4194560 6519 9171 21 43 250 31 77 8 20 0 11 0 12345 1131413504 16384 18446744073709551615 1 1 0 0 0';
 const PARSED = {
   state: 0x53,
   ppid: 12,
+  majorFaults: 21,
+  reapedMajorFaults: 43,
   userTicks: 250,
   systemTicks: 31,
   reapedUserTicks: 77,

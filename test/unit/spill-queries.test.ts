@@ -14,6 +14,17 @@ import { sampleAt } from '../support/samples.ts';
 const row = (host: string, unit: string, seq: number, timestamp: string) =>
   formatRow(rowPrefix(host, unit), seq, 'running', 1, 2, timestamp, [1, 2, 3, 4, 5, 6, 7]);
 
+test('an extra metric is in the points whose samples know it, and in no other', () => {
+  const buckets = new Buckets({ fromMs: 0, toMs: 199, points: 2, after: null, pointsMax: 10 });
+  buckets.add(sampleAt({ seq: 1, ts: 10 }));
+  buckets.add({ ...sampleAt({ seq: 2, ts: 110 }), open_fds: 4 });
+  buckets.add({ ...sampleAt({ seq: 3, ts: 120 }), open_fds: 8 });
+  const [without, having] = buckets.take().points;
+  expect(without?.metrics).not.toHaveProperty('open_fds');
+  expect(having?.metrics.open_fds).toEqual({ min: 4, max: 8, avg: 6, last: 8, count: 2 });
+  expect(having?.metrics).not.toHaveProperty('pss_bytes');
+});
+
 describe('fields of a row', () => {
   test('position and time are those that parsing would give, whatever the names', () => {
     const format = createRowFormat();

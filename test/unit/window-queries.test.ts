@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { METRIC_NAMES } from '#shared/contract/metrics';
+import { ALL_METRIC_NAMES, EXTRA_METRIC_NAMES } from '#shared/contract/metrics';
 import { QueryError, REPLY_BYTES_MAX } from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
 import { Window } from '../../services/store/core/window.ts';
@@ -321,16 +321,16 @@ describe('against a naive model', () => {
 
   test('a series of every metric keeps its values through many blocks', () => {
     const values = Array.from({ length: 3000 }, (_, i) =>
-      Object.fromEntries(METRIC_NAMES.map((name, m) => [name, (i + m) % 7 === 0 ? null : (i * (m + 3)) % 1000])),
+      Object.fromEntries(ALL_METRIC_NAMES.map((name, m) => [name, (i + m) % 7 === 0 ? null : (i * (m + 3)) % 1000])),
     );
     const window = windowOf(
       values.map((metrics, tick) => batch({ tick, metrics })),
       { sealEvery: 170 },
     );
     const { samples } = all((cursor) => snapshot(window, 'h1', 'api', RETENTION_MS, cursor));
-    expect(samples.map((sample) => Object.fromEntries(METRIC_NAMES.map((name) => [name, sample[name]])))).toEqual(values);
+    expect(samples.map((sample) => Object.fromEntries(ALL_METRIC_NAMES.map((name) => [name, sample[name] ?? null])))).toEqual(values);
     const summed = summary(window, 'h1', 'api', undefined, RETENTION_MS);
-    for (const name of METRIC_NAMES) {
+    for (const name of ALL_METRIC_NAMES) {
       const known = values.map((one) => one[name]).filter((one): one is number => one !== null);
       expect(summed?.metrics[name]).toEqual({
         min: Math.min(...known),
@@ -340,5 +340,53 @@ describe('against a naive model', () => {
         count: known.length,
       });
     }
+  });
+
+  test('aggregates of a series with every metric are found behind those of others', () => {
+    const units = ['a', 'b', 'c'];
+    const of = (unit: number, name: number, tick: number): number => (unit + 1) * 1e12 + name * 1e9 + tick * 1_234_567;
+    const window = windowOf(
+      Array.from({ length: 100 }, (_, tick) =>
+        batch({ tick, units, metrics: Object.fromEntries(ALL_METRIC_NAMES.map((name, m) => [name, units.map((_, u) => of(u, m, tick))])) }),
+      ),
+      { sealEvery: 100 },
+    );
+    window.append(batch({ tick: 100, units, metrics: Object.fromEntries(ALL_METRIC_NAMES.map((name) => [name, 0])) }), window.next, 0, 0);
+    for (const [u, unit] of units.entries()) {
+      const metrics = summary(window, 'h1', unit, undefined, RETENTION_MS)?.metrics;
+      for (const [m, name] of ALL_METRIC_NAMES.entries())
+        expect(metrics?.[name], `${unit} ${name}`).toMatchObject({ min: 0, max: of(u, m, 99), last: 0, count: 101 });
+    }
+  });
+
+  test('an extra metric is in the samples that know it and in no other, before it comes and after it has gone', () => {
+    const extra = (tick: number): boolean => tick % 400 >= 100 && tick % 400 < 150;
+    const window = windowOf(
+      Array.from({ length: 800 }, (_, tick) =>
+        batch({ tick, metrics: { threads: tick, ...(extra(tick) ? { open_fds: tick, major_faults: null } : {}) } }),
+      ),
+      { sealEvery: 130 },
+    );
+    const { samples } = all((cursor) => snapshot(window, 'h1', 'api', RETENTION_MS, cursor));
+    expect(samples.map(({ open_fds }) => open_fds)).toEqual(Array.from({ length: 800 }, (_, tick) => (extra(tick) ? tick : undefined)));
+    expect(samples.map(({ threads }) => threads)).toEqual(Array.from({ length: 800 }, (_, tick) => tick));
+    const metrics = summary(window, 'h1', 'api', undefined, RETENTION_MS)?.metrics;
+    expect(metrics?.open_fds).toMatchObject({ min: 100, max: 549, last: 549, count: 100 });
+    expect(
+      EXTRA_METRIC_NAMES.filter((name) => metrics?.[name] !== undefined),
+      'known at least once',
+    ).toEqual(['open_fds']);
+  });
+
+  test('columns of extra metrics are given back when no batch brings them any more', () => {
+    const window = windowOf([batch({ tick: 0, metrics: { threads: 1 } })]);
+    const narrow = window.head.bytes;
+    window.append(batch({ tick: 1, metrics: { major_faults: 5 } }), window.next, 0, 0);
+    expect(window.head.bytes).toBeGreaterThan(narrow);
+    for (const tick of [2, 3]) {
+      window.seal();
+      window.append(batch({ tick, metrics: { threads: 1 } }), window.next, 0, 0);
+    }
+    expect(window.head.bytes).toBe(narrow);
   });
 });

@@ -2,7 +2,7 @@
 // JSON with one array per column. Written once as a schema; what passes it is trusted inside.
 
 import { z } from 'zod';
-import { METRICS, type MetricName, STATES, type State } from './metrics.ts';
+import { ALL_METRICS, type AnyMetricName, STATES, type State } from './metrics.ts';
 import { encodeToken, nameProblem } from './series.ts';
 
 export const BATCH_VERSION = 1;
@@ -35,7 +35,7 @@ export type Batch = {
   readonly pid: Column;
   /** Start time of the incarnation's process, ms. */
   readonly started: Column;
-} & { readonly [name in MetricName]?: Column };
+} & { readonly [name in AnyMetricName]?: Column };
 
 /** Why a message was refused: header `Spillway-Reason`, and the key under which it is counted. */
 export const REJECT_REASONS = [
@@ -71,8 +71,8 @@ const countColumn = columnOf((value) => Number.isSafeInteger(value) && value >= 
 const floatColumn = columnOf((value) => Number.isFinite(value) && value >= 0, 'finite numbers that are not negative');
 const timeColumn = columnOf((value) => Number.isSafeInteger(value) && value >= 0 && value <= TIMESTAMP_MAX, 'times in whole milliseconds');
 const metricColumns = Object.fromEntries(
-  METRICS.map((metric) => [metric.name, (metric.type === 'integer' ? countColumn : floatColumn).optional()]),
-) as { [name in MetricName]: z.ZodOptional<typeof countColumn> };
+  ALL_METRICS.map((metric) => [metric.name, (metric.type === 'integer' ? countColumn : floatColumn).optional()]),
+) as { [name in AnyMetricName]: z.ZodOptional<typeof countColumn> };
 
 function isListOf(list: unknown, isElement: (value: unknown) => boolean): boolean {
   return Array.isArray(list) && list.every(isElement);
@@ -160,7 +160,7 @@ export function parseBatch(data: Uint8Array, hostOfSubject: string | null): Pars
   return { ok: true, value: { ...batch, pid: batch.pid ?? unknown(), started: batch.started ?? unknown() } as Batch };
 }
 
-const COLUMN_NAMES = ['state', 'pid', 'started', ...METRICS.map((metric) => metric.name)];
+const COLUMN_NAMES = ['state', 'pid', 'started', ...ALL_METRICS.map((metric) => metric.name)];
 
 const DEPTH_MAX = 16;
 

@@ -2,7 +2,7 @@
 // Requests come from anyone on the bus, so they are checked; replies come from our own services.
 
 import { z } from 'zod';
-import { METRICS, type MetricName, type State } from './metrics.ts';
+import { type ExtraMetricName, METRICS, type MetricName, type State } from './metrics.ts';
 import type { Sample } from './row.ts';
 
 /** A reply stays under this; where there is more, it carries a cursor in `next`. */
@@ -72,7 +72,8 @@ export interface MetricSummary {
   last: number | null;
   count: number;
 }
-export type MetricSummaries = { [name in MetricName]: MetricSummary };
+/** An extra metric stands there only where a sample knows it. */
+export type MetricSummaries = { [name in MetricName]: MetricSummary } & { [name in ExtraMetricName]?: MetricSummary };
 
 export interface Summary {
   latest_cpu_percent: number | null;
@@ -238,8 +239,12 @@ export class QueryError extends Error {
   }
 }
 
+export function emptyMetricSummary(): MetricSummary {
+  return { min: null, max: null, avg: null, last: null, count: 0 };
+}
+
 export function emptyMetricSummaries(): MetricSummaries {
   const summaries = {} as MetricSummaries;
-  for (const metric of METRICS) summaries[metric.name] = { min: null, max: null, avg: null, last: null, count: 0 };
+  for (const metric of METRICS) summaries[metric.name] = emptyMetricSummary();
   return summaries;
 }

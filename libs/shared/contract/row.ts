@@ -2,7 +2,7 @@
 // eviction event and lies in a segment. Written by hand, because it is written once for every sample ever taken;
 // the property test holds it equal to JSON.stringify.
 
-import { METRIC_NAMES, type MetricValues, STATES, type State } from './metrics.ts';
+import { ALL_METRIC_NAMES, EXTRA_METRIC_NAMES, METRIC_NAMES, type MetricValues, STATES, type State } from './metrics.ts';
 import { unitHash } from './series.ts';
 
 /** Ends every row where rows stand one after another. */
@@ -41,12 +41,13 @@ export function rowPrefix(host: string, unit: string): string {
 }
 
 const METRIC_KEYS = METRIC_NAMES.map((name) => `,"${name}":`);
+const EXTRA_KEYS = EXTRA_METRIC_NAMES.map((name) => `,"${name}":`);
 
 /**
  * One row without its line break.
  * @param prefix from {@link rowPrefix}
  * @param timestamp ISO 8601 in UTC with milliseconds
- * @param values one number per metric in table order, starting at `offset`; NaN means not known
+ * @param values one number per metric in table order; NaN means not known. Extra metrics may be left off at the end; what is not known of them is not written.
  */
 export function formatRow(
   prefix: string,
@@ -56,11 +57,20 @@ export function formatRow(
   started: number,
   timestamp: string,
   values: ArrayLike<number>,
-  offset = 0,
 ): string {
   let row = `${prefix}${seq},"state":"${state}","pid":${text(pid)},"started":${text(started)},"sample":{"timestamp":"${timestamp}"`;
-  for (let i = 0; i < METRIC_KEYS.length; i++) row += METRIC_KEYS[i] + text(values[offset + i] as number);
-  return `${row}}}`;
+  for (let i = 0; i < METRIC_KEYS.length; i++) row += METRIC_KEYS[i] + text(values[i] as number);
+  return `${row}${extras(values)}}}`;
+}
+
+/** The extra metrics that are known. */
+function extras(values: ArrayLike<number>): string {
+  let known = '';
+  for (let i = METRIC_KEYS.length; i < values.length; i++) {
+    const value = values[i] as number;
+    if (!Number.isNaN(value)) known += `${EXTRA_KEYS[i - METRIC_KEYS.length]}${value}`;
+  }
+  return known;
 }
 
 function text(value: number): string {
@@ -79,7 +89,7 @@ export function parseRow(line: string): Row | null {
     const { sample } = row;
     if (typeof sample !== 'object' || sample === null) return null;
     if (typeof sample.timestamp !== 'string' || Number.isNaN(Date.parse(sample.timestamp))) return null;
-    return METRIC_NAMES.every((name) => isMetricOrNull(sample[name] ?? null)) ? row : null;
+    return ALL_METRIC_NAMES.every((name) => isMetricOrNull(sample[name] ?? null)) ? row : null;
   } catch {
     return null;
   }
@@ -97,6 +107,7 @@ function isMetricOrNull(value: unknown): boolean {
 export function sampleOfRow(row: Row): Sample {
   const metrics = {} as MetricValues;
   for (const name of METRIC_NAMES) metrics[name] = row.sample[name] ?? null;
+  for (const name of EXTRA_METRIC_NAMES) if (typeof row.sample[name] === 'number') metrics[name] = row.sample[name];
   return {
     host: row.host,
     unit: row.unit,
@@ -128,5 +139,5 @@ export function formatSample(
 ): string {
   let sample = `${prefix}${new Date(ts).toISOString()}","ts":${ts},"seq":${seq},"state":"${state}","pid":${text(pid)},"started":${text(started)}`;
   for (let i = 0; i < METRIC_KEYS.length; i++) sample += METRIC_KEYS[i] + text(values[i] as number);
-  return `${sample}}`;
+  return `${sample}${extras(values)}}`;
 }

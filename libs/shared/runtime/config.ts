@@ -6,6 +6,7 @@ import { homedir, hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { EXTRA_METRICS } from '#shared/contract/metrics';
 import { fieldsOf, NAME_FIELDS, OTHER_UNIT } from '#shared/contract/name-template';
 import { nameProblem } from '#shared/contract/series';
 import { PREFIX_PATTERN } from '#shared/contract/subjects';
@@ -57,6 +58,8 @@ const nameTemplate = z
       });
     }
   });
+
+const EXTRAS_TO_NAME = EXTRA_METRICS.flatMap((metric) => (metric.key === 'metrics_extra' ? [metric.name] : []));
 
 const target = z
   .strictObject({
@@ -170,6 +173,12 @@ const schema = z.strictObject({
   units_max: z.int().min(1).default(10_000),
   /** How processes are read: `procfs` needs Linux, `pidusage` works elsewhere. */
   sampler: z.enum(['auto', 'procfs', 'pidusage']).default('auto'),
+  /** The procfs to read: `/proc`, or where a container has its host's. */
+  procfs: z.string().min(1).default('/proc'),
+  /** Metrics to read beside those that every sample has. */
+  metrics_extra: z.array(z.enum(EXTRAS_TO_NAME)).default([]),
+  /** Whether CPU and memory are also read between samples, for `cpu_percent_max` and `rss_bytes_max`. */
+  peak: z.boolean().default(false),
   /** Whether every sample is also published on its live subject. */
   live_subjects: z.boolean().default(true),
   /** What the store does when evicted rows have nowhere to go: wait, or drop and count them. */
@@ -216,12 +225,16 @@ type Kind = 'text' | 'number' | 'boolean' | 'list';
 
 /** Every key that a variable can set. The variable is `SPILLWAY_` and the key without its group; keys of `nats` also take `SPILLWAY_NATS_`. */
 const VARIABLES: readonly { readonly path: readonly string[]; readonly kind: Kind }[] = [
-  ...(['host', 'sampler', 'on_spill_blocked', 'log_level', 'spool_path'] as const).map((key) => ({ path: [key], kind: 'text' as const })),
+  ...(['host', 'sampler', 'procfs', 'on_spill_blocked', 'log_level', 'spool_path'] as const).map((key) => ({
+    path: [key],
+    kind: 'text' as const,
+  })),
   ...(['shard', 'shards', 'units_max', 'outbox_max_bytes', 'spool_max_bytes'] as const).map((key) => ({
     path: [key],
     kind: 'number' as const,
   })),
-  { path: ['live_subjects'], kind: 'boolean' },
+  ...(['live_subjects', 'peak'] as const).map((key) => ({ path: [key], kind: 'boolean' as const })),
+  { path: ['metrics_extra'], kind: 'list' },
   { path: ['nats', 'servers'], kind: 'list' },
   ...(['creds', 'user', 'password', 'prefix'] as const).map((key) => ({ path: ['nats', key], kind: 'text' as const })),
   ...(['replicas', 'samples_max_bytes', 'evicted_max_bytes'] as const).map((key) => ({ path: ['nats', key], kind: 'number' as const })),
@@ -348,6 +361,7 @@ function finish(parsed: Parsed, file: string | null, given: ReadonlyMap<string, 
       spillover_segment_bytes: segmentBytes,
       spillover_path: spills && metrics.spillover_path !== null ? absolute(metrics.spillover_path, 'metrics.spillover_path') : null,
     },
+    procfs: absolute(parsed.procfs, 'procfs'),
     spool_path: spools && parsed.spool_path !== null ? absolute(parsed.spool_path, 'spool_path') : null,
     units,
     file,

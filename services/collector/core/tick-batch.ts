@@ -1,7 +1,7 @@
 // One tick on the wire: the batch of all units, the live sample of one, and the mark of a batch that is sent late.
 
 import type { Batch } from '#shared/contract/batch';
-import { METRIC_NAMES } from '#shared/contract/metrics';
+import { type AnyMetricName, type ExtraMetricName, METRIC_NAMES } from '#shared/contract/metrics';
 import type { Sample } from '#shared/contract/row';
 import type { UnitSample } from './unit-tracker.ts';
 
@@ -14,9 +14,15 @@ export interface TickHead {
   readonly intervalMs: number;
 }
 
-/** @param samples of `units`, in the same order */
-export function batchOf(head: TickHead, units: readonly string[], samples: readonly UnitSample[]): Batch {
-  const metrics = Object.fromEntries(METRIC_NAMES.map((name) => [name, samples.map((sample) => sample.metrics[name])]));
+/** @param samples of `units`, in the same order @param extras metrics it has beside those of every batch */
+export function batchOf(
+  head: TickHead,
+  units: readonly string[],
+  samples: readonly UnitSample[],
+  extras: readonly ExtraMetricName[] = [],
+): Batch {
+  const names: readonly AnyMetricName[] = [...METRIC_NAMES, ...extras];
+  const metrics = Object.fromEntries(names.map((name) => [name, samples.map((sample) => sample.metrics[name] ?? null)]));
   return {
     v: 1,
     host: head.host,

@@ -11,12 +11,29 @@ export interface ProcessReading {
   readonly cpuOwnMs: number;
   /** CPU of its children that exited and were waited for, and of theirs, ms. */
   readonly cpuReapedMs: number;
+  /** The part of each that was spent in user mode, ms; null: not known. */
+  readonly userOwnMs: number | null;
+  readonly userReapedMs: number | null;
   /** Null: not known. The kernel adds a waited-for child's to its parent's. */
   readonly ioReadBytes: number | null;
   readonly ioWriteBytes: number | null;
   readonly rssBytes: number;
   /** Null: not known. */
   readonly threads: number | null;
+  /** Page faults that read from storage: its own, and of its children that were waited for. Null: not known. */
+  readonly majorFaultsOwn: number | null;
+  readonly majorFaultsReaped: number | null;
+  /** What costs files of its own to read; absent unless an extra metric needs it. */
+  readonly details?: ProcessDetails;
+}
+
+/** Null: not known. */
+export interface ProcessDetails {
+  readonly openFiles: number | null;
+  readonly swapBytes: number | null;
+  /** Of all its threads, those that have ended since it was first read included. */
+  readonly voluntarySwitches: number | null;
+  readonly involuntarySwitches: number | null;
 }
 
 export interface PresentReading {
@@ -35,6 +52,10 @@ export interface PresentReading {
   /** Counters of the unit's own network namespace; null when it has none or it cannot be read. */
   readonly netRxBytes: number | null;
   readonly netTxBytes: number | null;
+  /** Files the root process may have open; null without a limit and where it is not known. Absent unless asked for. */
+  readonly openFilesMax?: number | null;
+  /** Proportional set size of all processes; null where it was not read this time. Absent unless asked for. */
+  readonly pssBytes?: number | null;
 }
 
 export interface MissingReading {

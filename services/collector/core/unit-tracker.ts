@@ -7,8 +7,8 @@
 // was counted before. Parents are read before their children: a child that is found gone may have been waited for after
 // its parent was read, in which case the inheritance shows up one reading later; `owed` keeps it exactly that long.
 
-import type { MetricValues, State } from '#shared/contract/metrics';
-import type { PresentReading, ProcessReading, UnitReading } from './unit-reading.ts';
+import type { ExtraMetricName, MetricValues, State } from '#shared/contract/metrics';
+import type { PresentReading, ProcessDetails, ProcessReading, UnitReading } from './unit-reading.ts';
 
 export interface UnitSample {
   readonly state: State;
@@ -27,26 +27,41 @@ interface TrackedProcess {
 /** What the kernel moves from a child to its parent. */
 interface Usage {
   cpuMs: number;
+  /** The part of `cpuMs` in user mode. */
+  userMs: number;
+  majorFaults: number;
   ioReadBytes: number;
   ioWriteBytes: number;
 }
 
+const noUsage = (): Usage => ({ cpuMs: 0, userMs: 0, majorFaults: 0, ioReadBytes: 0, ioWriteBytes: 0 });
+
 const COUNTERS = ['ioReadBytes', 'ioWriteBytes'] as const;
+/** Context switches stay with their process: a parent does not inherit them. */
+const SWITCHES = ['voluntarySwitches', 'involuntarySwitches'] as const;
 
 export class UnitTracker {
+  readonly #extras: readonly ExtraMetricName[];
   #incarnation: { pid: number; startMs: number; startedMs: number } | null = null;
   #previous: PresentReading | null = null;
   #processes = new Map<number, TrackedProcess>();
-  #total: Usage = { cpuMs: 0, ioReadBytes: 0, ioWriteBytes: 0 };
+  #total = noUsage();
+  #switches = { voluntarySwitches: 0, involuntarySwitches: 0 };
   #network = { rxBytes: 0, txBytes: 0 };
+
+  /** @param extras what its samples have beside the metrics of every sample, where it is known */
+  constructor(extras: readonly ExtraMetricName[] = []) {
+    this.#extras = extras;
+  }
 
   /** Takes the next reading. A unit that was missing and comes back as the same incarnation goes on where it was. */
   read(reading: UnitReading): UnitSample {
     if (reading.state === 'missing') return { state: 'missing', pid: null, started: null, metrics: unknownMetrics() };
     if (this.#incarnation?.pid !== reading.pid || this.#incarnation.startMs !== reading.startMs) this.#begin(reading);
-    const cpuMsBefore = this.#total.cpuMs;
+    const { cpuMs: cpuMsBefore, userMs: userMsBefore } = this.#total;
     this.#count(reading);
-    const cpuPercent = this.#previous === null ? null : percentOfCore(this.#total.cpuMs - cpuMsBefore, this.#previous, reading);
+    const cpuMs = this.#total.cpuMs - cpuMsBefore;
+    const cpuPercent = this.#previous === null ? null : percentOfCore(cpuMs, this.#previous, reading);
     const metrics: MetricValues = {
       cpu_percent: cpuPercent,
       rss_bytes: sum(reading.processes, (process) => process.rssBytes),
@@ -55,6 +70,7 @@ export class UnitTracker {
       ...this.#countNetwork(reading),
       threads: sum(reading.processes, (process) => process.threads),
     };
+    if (this.#extras.length > 0) this.#addExtras(metrics, reading, cpuMs, this.#total.userMs - userMsBefore);
     this.#previous = reading;
     return { state: reading.state, pid: reading.pid, started: this.#incarnation?.startedMs ?? reading.startedMs, metrics };
   }
@@ -63,7 +79,8 @@ export class UnitTracker {
     this.#incarnation = { pid: reading.pid, startMs: reading.startMs, startedMs: reading.startedMs };
     this.#previous = null;
     this.#processes = new Map();
-    this.#total = { cpuMs: 0, ioReadBytes: 0, ioWriteBytes: 0 };
+    this.#total = noUsage();
+    this.#switches = { voluntarySwitches: 0, involuntarySwitches: 0 };
     this.#network = { rxBytes: 0, txBytes: 0 };
   }
 
@@ -71,7 +88,7 @@ export class UnitTracker {
   #count(reading: PresentReading): void {
     const before = this.#processes;
     const now = new Map<number, TrackedProcess>();
-    for (const process of reading.processes) now.set(process.pid, { last: process, owed: { cpuMs: 0, ioReadBytes: 0, ioWriteBytes: 0 } });
+    for (const process of reading.processes) now.set(process.pid, { last: process, owed: noUsage() });
     for (const gone of before.values()) if (!isSame(now.get(gone.last.pid), gone.last)) oweToAncestor(gone.last, before, now);
     for (const tracked of now.values()) {
       const known = before.get(tracked.last.pid);
@@ -84,7 +101,10 @@ export class UnitTracker {
 
   #addWhole(process: ProcessReading): void {
     this.#total.cpuMs += process.cpuOwnMs + process.cpuReapedMs;
+    this.#total.userMs += (process.userOwnMs ?? 0) + (process.userReapedMs ?? 0);
+    this.#total.majorFaults += (process.majorFaultsOwn ?? 0) + (process.majorFaultsReaped ?? 0);
     for (const counter of COUNTERS) this.#total[counter] += process[counter] ?? 0;
+    for (const counter of SWITCHES) this.#switches[counter] += process.details?.[counter] ?? 0;
   }
 
   #addGrowth(tracked: TrackedProcess, known: TrackedProcess): void {
@@ -93,6 +113,7 @@ export class UnitTracker {
     const reaped = settle(last.cpuReapedMs - known.last.cpuReapedMs, owed.cpuMs, known.owed.cpuMs);
     this.#total.cpuMs += reaped.counted;
     owed.cpuMs = reaped.owed;
+    if (this.#extras.length > 0) this.#addExtraGrowth(tracked, known);
     for (const counter of COUNTERS) {
       const value = last[counter];
       // Unreadable now: what was read last stays the mark, so that nothing is counted twice when it becomes readable again.
@@ -103,9 +124,63 @@ export class UnitTracker {
     }
   }
 
+  #addExtraGrowth({ last, owed }: TrackedProcess, known: TrackedProcess): void {
+    const before = known.last;
+    this.#total.userMs += Math.max(0, grown(last.userOwnMs, before.userOwnMs));
+    const user = settle(grown(last.userReapedMs, before.userReapedMs), owed.userMs, known.owed.userMs);
+    this.#total.userMs += user.counted;
+    owed.userMs = user.owed;
+    this.#total.majorFaults += Math.max(0, grown(last.majorFaultsOwn, before.majorFaultsOwn));
+    const faults = settle(grown(last.majorFaultsReaped, before.majorFaultsReaped), owed.majorFaults, known.owed.majorFaults);
+    this.#total.majorFaults += faults.counted;
+    owed.majorFaults = faults.owed;
+    for (const counter of SWITCHES) {
+      this.#switches[counter] += Math.max(0, grown(last.details?.[counter] ?? null, before.details?.[counter] ?? null));
+    }
+  }
+
   /** The unit's counter, or null if any of its processes' cannot be read: a sum of a part would be a wrong number. */
   #counter(reading: PresentReading, counter: (typeof COUNTERS)[number]): number | null {
     return reading.processes.some((process) => process[counter] === null) ? null : this.#total[counter];
+  }
+
+  /** Adds those of the wanted metrics that are known. @param cpuMs used since the previous reading @param userMs of it in user mode */
+  #addExtras(metrics: MetricValues, reading: PresentReading, cpuMs: number, userMs: number): void {
+    for (const name of this.#extras) {
+      const value = this.#extra(name, reading, cpuMs, userMs);
+      if (value !== null) metrics[name] = value;
+    }
+  }
+
+  #extra(name: ExtraMetricName, reading: PresentReading, cpuMs: number, userMs: number): number | null {
+    const { processes } = reading;
+    const detail = (value: (details: ProcessDetails) => number | null) =>
+      sum(processes, ({ details }) => (details === undefined ? null : value(details)));
+    switch (name) {
+      case 'cpu_user_percent':
+      case 'cpu_system_percent': {
+        if (this.#previous === null || processes.some((process) => process.userOwnMs === null)) return null;
+        const user = Math.min(userMs, cpuMs);
+        return percentOfCore(name === 'cpu_user_percent' ? user : cpuMs - user, this.#previous, reading);
+      }
+      case 'open_fds':
+        return detail((details) => details.openFiles);
+      case 'fd_limit':
+        return reading.openFilesMax ?? null;
+      case 'swap_bytes':
+        return detail((details) => details.swapBytes);
+      case 'pss_bytes':
+        return reading.pssBytes ?? null;
+      case 'voluntary_ctx_switches':
+        return detail((details) => details.voluntarySwitches) === null ? null : this.#switches.voluntarySwitches;
+      case 'involuntary_ctx_switches':
+        return detail((details) => details.involuntarySwitches) === null ? null : this.#switches.involuntarySwitches;
+      case 'major_faults':
+        return processes.some((process) => process.majorFaultsOwn === null) ? null : this.#total.majorFaults;
+      case 'cpu_percent_max':
+      case 'rss_bytes_max':
+        return null; // found between samples, not in one: see UnitPeak
+    }
   }
 
   /** Interfaces of a namespace come and go, taking their counters with them; the unit's only grow. */
@@ -142,6 +217,8 @@ function oweToAncestor(gone: ProcessReading, before: Map<number, TrackedProcess>
     const living = now.get(ancestor.last.pid);
     if (living !== undefined && isSame(living, ancestor.last)) {
       living.owed.cpuMs += gone.cpuOwnMs + gone.cpuReapedMs;
+      living.owed.userMs += (gone.userOwnMs ?? 0) + (gone.userReapedMs ?? 0);
+      living.owed.majorFaults += (gone.majorFaultsOwn ?? 0) + (gone.majorFaultsReaped ?? 0);
       for (const counter of COUNTERS) living.owed[counter] += gone[counter] ?? 0;
       return;
     }
@@ -158,6 +235,11 @@ function settle(growth: number, owed: number, overdue: number): { counted: numbe
   const expected = owed + overdue;
   if (growth >= expected) return { counted: growth - expected, owed: 0 };
   return { counted: 0, owed: Math.min(owed, expected - Math.max(0, growth)) };
+}
+
+/** Nothing where one of both is not known. */
+function grown(now: number | null, before: number | null): number {
+  return now === null || before === null ? 0 : now - before;
 }
 
 /** Percent of one core, two decimals; null when no time has passed. */

@@ -36,7 +36,7 @@ export class NetNamespaces {
   }
 
   /** Forgets all but the given processes. */
-  retain(pids: ReadonlySet<number>): void {
+  retain(pids: ReadonlyMap<number, unknown>): void {
     for (const pid of this.#checked.keys()) if (!pids.has(pid)) this.#checked.delete(pid);
   }
 

@@ -2,7 +2,7 @@
 // for a file that is open already. A descriptor of a process's file belongs to that process for ever: after its death every
 // read fails with ESRCH, even if the pid is in use again. So an open descriptor also proves that a process is the same one.
 
-import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs';
 
 /** Nothing under a procfs that is read here is larger, but for the interfaces of a host with very many of them. */
 const BUFFER_BYTES = 64 * 1024;
@@ -74,13 +74,40 @@ export class ProcFiles {
 
   /** All process ids there are, in no order. */
   pids(): number[] {
-    const pids: number[] = [];
-    for (const name of readdirSync(this.root)) {
-      const first = name.charCodeAt(0);
-      if (first >= 0x31 && first <= 0x39) pids.push(Number(name));
-    }
-    return pids;
+    return idsIn(this.root);
   }
+
+  /** Ids of a process's threads; none when it is gone or denied. */
+  threads(pid: number): number[] {
+    try {
+      return idsIn(`${this.root}/${pid}/task`);
+    } catch (error) {
+      outcomeOf(error);
+      return [];
+    }
+  }
+
+  /** @returns how many files a process has open, {@link GONE} or {@link DENIED} */
+  openFiles(pid: number): number {
+    const path = `${this.root}/${pid}/fd`;
+    try {
+      // Linux 6.2 and newer give the number as the size of the directory, to everybody; older ones give 0 and have to be asked for the list.
+      const { size } = statSync(path);
+      return size > 0 ? size : readdirSync(path).length;
+    } catch (error) {
+      return outcomeOf(error);
+    }
+  }
+}
+
+/** Names in a directory that are ids. */
+function idsIn(path: string): number[] {
+  const ids: number[] = [];
+  for (const name of readdirSync(path)) {
+    const first = name.charCodeAt(0);
+    if (first >= 0x31 && first <= 0x39) ids.push(Number(name));
+  }
+  return ids;
 }
 
 function outcomeOf(error: unknown): number {

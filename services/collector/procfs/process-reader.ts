@@ -4,6 +4,7 @@
 import type { ProcessReading } from '../core/unit-reading.ts';
 import type { KernelFacts } from './kernel-facts.ts';
 import { DENIED, GONE, type ProcFiles } from './proc-files.ts';
+import type { DetailReader } from './process-details.ts';
 import { emptyStatLine, parseIo, parseStat, STATE_DEAD, STATE_ZOMBIE } from './stat-line.ts';
 
 export interface ObservedProcess extends ProcessReading {
@@ -11,6 +12,9 @@ export interface ObservedProcess extends ProcessReading {
   /** Exited, and not waited for. A process whose first thread has ended while others go on is not. */
   readonly isZombie: boolean;
 }
+
+/** `usage`: CPU and memory alone, for readings between samples. */
+export type Depth = 'all' | 'usage';
 
 interface OpenProcess {
   /** Descriptor, {@link GONE} while not kept. */
@@ -24,6 +28,7 @@ export class ProcessReader {
   readonly #files: ProcFiles;
   readonly #facts: KernelFacts;
   readonly #descriptorsMax: number;
+  readonly #details: DetailReader | null;
   readonly #open = new Map<number, OpenProcess>();
   readonly #stat = emptyStatLine();
   readonly #io = { readBytes: 0, writeBytes: 0 };
@@ -31,12 +36,15 @@ export class ProcessReader {
   readonly #hasIo: boolean;
   #descriptors = 0;
   #round = 0;
+  #depth: Depth = 'all';
   #ioDenied = 0;
 
-  constructor(files: ProcFiles, facts: KernelFacts, descriptorsMax: number) {
+  /** @param details null where no metric needs any */
+  constructor(files: ProcFiles, facts: KernelFacts, descriptorsMax: number, details: DetailReader | null = null) {
     this.#files = files;
     this.#facts = facts;
     this.#descriptorsMax = descriptorsMax;
+    this.#details = details;
     this.#hasIo = files.read('self/io') !== GONE;
   }
 
@@ -45,14 +53,15 @@ export class ProcessReader {
     return this.#descriptors;
   }
 
-  /** Processes of this round whose io could not be read for want of permission. */
+  /** Processes of the last round that read them whose io could not be read for want of permission. */
   get ioDenied(): number {
     return this.#ioDenied;
   }
 
-  beginRound(): void {
+  beginRound(depth: Depth = 'all'): void {
     this.#round++;
-    this.#ioDenied = 0;
+    this.#depth = depth;
+    if (depth === 'all') this.#ioDenied = 0;
   }
 
   /** Closes what this round did not ask for. */
@@ -83,24 +92,30 @@ export class ProcessReader {
   }
 
   #observe(pid: number, open: OpenProcess): ObservedProcess | number {
-    const { ppid, startTicks, threads, rssPages, state, userTicks, systemTicks, reapedUserTicks, reapedSystemTicks } = this.#stat;
-    const io = this.#readIo(pid, open);
+    const isWhole = this.#depth === 'all';
+    const io = isWhole ? this.#readIo(pid, open) : DENIED;
     // Gone between its two files: as a whole reading it would lack its io, so it counts as gone before.
     if (io === GONE) return GONE;
+    const { ppid, startTicks, threads, rssPages, state, userTicks, systemTicks, reapedUserTicks, reapedSystemTicks } = this.#stat;
     const msPerTick = 1000 / this.#facts.clockTicksPerSecond;
-    return {
+    const process: ObservedProcess = {
       pid,
       ppid,
       startTicks,
       startMs: startTicks * msPerTick,
       cpuOwnMs: (userTicks + systemTicks) * msPerTick,
       cpuReapedMs: (reapedUserTicks + reapedSystemTicks) * msPerTick,
+      userOwnMs: userTicks * msPerTick,
+      userReapedMs: reapedUserTicks * msPerTick,
       ioReadBytes: io === DENIED ? null : this.#io.readBytes,
       ioWriteBytes: io === DENIED ? null : this.#io.writeBytes,
       rssBytes: rssPages * this.#facts.pageBytes,
       threads,
+      majorFaultsOwn: this.#stat.majorFaults,
+      majorFaultsReaped: this.#stat.reapedMajorFaults,
       isZombie: (state === STATE_ZOMBIE || state === STATE_DEAD) && threads <= 1,
     };
+    return isWhole && this.#details !== null ? { ...process, details: this.#details.read(pid, startTicks) } : process;
   }
 
   #readIo(pid: number, open: OpenProcess): number {

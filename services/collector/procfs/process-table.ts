@@ -6,6 +6,7 @@
 // moved there is no new process at all. A parent changes only when the old one dies. Where the cursor cannot be read, or
 // counts another pid namespace than this procfs shows, every look reads everything.
 
+import { namespaceDepth } from './pid-namespace.ts';
 import { GONE, type ProcFiles } from './proc-files.ts';
 import { emptyStatLine, parseStat } from './stat-line.ts';
 
@@ -52,7 +53,8 @@ export class ProcessTable {
     this.#files = files;
     this.#readsCommands = options.readsCommands;
     // A procfs of another pid namespace (the host's, mounted into a container) has its own cursor, which we cannot read.
-    this.#usesCursor = (options.usesCursor ?? true) && files.readLink('self') === String(process.pid);
+    const showsOwn = files.readLink('self') === String(process.pid) && (namespaceDepth(files) ?? 1) === 1;
+    this.#usesCursor = (options.usesCursor ?? true) && showsOwn;
   }
 
   /** Changes whenever a process or a parent does: what was derived from the table is good until then. */

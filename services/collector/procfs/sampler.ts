@@ -1,18 +1,24 @@
 // The sampler for Linux: one reading of every unit from /proc. Reads the tree of a unit from the root downwards, so that a
 // parent is always read before its children, which is what the tracker's accounting of exited children relies on.
 
-import type { PresentReading, UnitReading } from '../core/unit-reading.ts';
+import type { ExtraMetricName } from '#shared/contract/metrics';
+import type { UnitReading } from '../core/unit-reading.ts';
 import { isFromTable, type UnitTarget } from '../core/unit-target.ts';
 import type { NamedUnit, Sampler } from '../sampler.ts';
 import { type KernelFacts, openFilesLimit, readKernelFacts } from './kernel-facts.ts';
 import { NetNamespaces } from './net-namespace.ts';
 import { GONE, ProcFiles } from './proc-files.ts';
-import { type ObservedProcess, ProcessReader } from './process-reader.ts';
+import { DetailReader } from './process-details.ts';
+import { type Depth, type ObservedProcess, ProcessReader } from './process-reader.ts';
+import { PSS_RSS_BYTES_MAX, PssReader } from './pss-reader.ts';
+import { valueAfter } from './stat-line.ts';
 import { absenceReason, type ResolvedUnit, UnitResolver, type UnitResolverOptions } from './unit-resolver.ts';
 
 export interface ProcfsSamplerOptions extends UnitResolverOptions {
   /** Where the procfs is. */
   readonly root?: string;
+  /** Metrics to read beside those of every sample. */
+  readonly extras?: readonly ExtraMetricName[];
   readonly descriptorsMax?: number;
   /** Monotonic clock, ms. */
   readonly now?: () => number;
@@ -21,6 +27,13 @@ export interface ProcfsSamplerOptions extends UnitResolverOptions {
 /** Two for each process: enough for 2 000 of them. Never more than half of what the process may have: NATS needs some, too. */
 const DESCRIPTORS_MAX = 4096;
 
+interface Tree {
+  readonly unit: ResolvedUnit;
+  readonly processes: readonly ObservedProcess[];
+}
+
+const OPEN_FILES_MAX = Buffer.from('\nMax open files');
+
 export class ProcfsSampler implements Sampler {
   readonly #options: ProcfsSamplerOptions;
   readonly #files: ProcFiles;
@@ -28,9 +41,14 @@ export class ProcfsSampler implements Sampler {
   #resolver: UnitResolver;
   readonly #reader: ProcessReader;
   readonly #namespaces: NetNamespaces;
+  readonly #details: DetailReader | null;
+  readonly #pss: PssReader | null;
+  readonly #wantsOpenFilesMax: boolean;
   readonly #now: () => number;
   readonly #seen = new Map<number, ObservedProcess | number>();
   #units: readonly ResolvedUnit[] = [];
+  /** By unit, what the last reading of each depth found. */
+  readonly #trees: Record<Depth, Map<string, Tree>> = { all: new Map(), usage: new Map() };
 
   constructor(targets: readonly UnitTarget[], options: ProcfsSamplerOptions = {}) {
     // Other targets go on with what was last read: a file that is being written when they come keeps its last good reading.
@@ -38,21 +56,34 @@ export class ProcfsSampler implements Sampler {
     this.#files = new ProcFiles(options.root);
     this.#facts = readKernelFacts(this.#files.root);
     this.#resolver = new UnitResolver(this.#files, targets, this.#options);
+    const extras = options.extras ?? [];
+    this.#now = options.now ?? (() => performance.now());
+    this.#details = DetailReader.isNeeded(extras) ? new DetailReader(this.#files, extras) : null;
+    this.#pss = extras.includes('pss_bytes') ? new PssReader(this.#files, this.#now) : null;
+    this.#wantsOpenFilesMax = extras.includes('fd_limit');
     this.#reader = new ProcessReader(
       this.#files,
       this.#facts,
       options.descriptorsMax ?? Math.min(DESCRIPTORS_MAX, Math.floor(openFilesLimit() / 2)),
+      this.#details,
     );
     this.#namespaces = new NetNamespaces(this.#files);
-    this.#now = options.now ?? (() => performance.now());
   }
 
   get problems(): readonly string[] {
-    const denied = this.#reader.ioDenied;
-    if (denied === 0) return [];
-    return [
-      `io of ${denied} processes may not be read, so io_* of their units is unknown: run the collector as root or with CAP_SYS_PTRACE`,
-    ];
+    const problems: string[] = [];
+    const remedy = 'run the collector as root or with CAP_SYS_PTRACE';
+    const { ioDenied } = this.#reader;
+    if (ioDenied > 0) problems.push(`io of ${ioDenied} processes may not be read, so io_* of their units is unknown: ${remedy}`);
+    const { denied = 0, tooLarge = 0 } = this.#pss ?? {};
+    if (denied > 0) problems.push(`memory maps of ${denied} units may not be read, so their pss_bytes is unknown: ${remedy}`);
+    if (tooLarge > 0) {
+      const most = `${PSS_RSS_BYTES_MAX / 1024 ** 3} GiB`;
+      problems.push(
+        `${tooLarge} units have more than ${most} of resident memory, so their pss_bytes is not read: it would stop them for too long`,
+      );
+    }
+    return problems;
   }
 
   get processes(): number {
@@ -68,22 +99,37 @@ export class ProcfsSampler implements Sampler {
   }
 
   sample(): UnitReading[] {
-    // Before the processes are listed: one that starts after this moment is known to be new at the next reading.
-    const atMs = this.#uptimeMs();
-    this.#seen.clear();
-    this.#reader.beginRound();
-    this.#units = this.#resolver.resolve(this.#now());
-    const readings = this.#units.map((unit) => this.#readUnit(unit.target, unit, atMs));
-    this.#reader.endRound();
-    this.#namespaces.retain(new Set(this.#seen.keys()));
+    this.#pss?.beginRound();
+    const readings = this.#read('all');
+    this.#namespaces.retain(this.#seen);
+    this.#details?.retain(this.#seen);
     return readings;
+  }
+
+  /** CPU and memory alone, for a look between two samples. */
+  samplePeak(): UnitReading[] {
+    return this.#read('usage');
   }
 
   close(): void {
     this.#reader.close();
   }
 
-  #readUnit(target: UnitTarget, unit: ResolvedUnit, atMs: number): UnitReading {
+  #read(depth: Depth): UnitReading[] {
+    // Before the processes are listed: one that starts after this moment is known to be new at the next reading.
+    const atMs = this.#uptimeMs();
+    this.#seen.clear();
+    this.#reader.beginRound(depth);
+    this.#units = this.#resolver.resolve(this.#now());
+    const before = this.#trees[depth];
+    this.#trees[depth] = new Map();
+    const readings = this.#units.map((unit) => this.#readUnit(unit, before.get(unit.unit), atMs, depth));
+    this.#reader.endRound();
+    return readings;
+  }
+
+  #readUnit(unit: ResolvedUnit, before: Tree | undefined, atMs: number, depth: Depth): UnitReading {
+    const { target } = unit;
     if (unit.reason !== null) return { state: 'missing', reason: unit.reason };
     const monotonicMs = this.#now();
     const roots: ObservedProcess[] = [];
@@ -95,7 +141,9 @@ export class ProcfsSampler implements Sampler {
     }
     const root = roots[0];
     if (root === undefined) return { state: 'missing', reason: absenceReason(target.rule, unit.roots[0] as number, absence) };
-    const network = this.#namespaces.read(root.pid, root.startTicks, monotonicMs);
+    const processes = target.tree ? this.#observeTree(unit, before, roots, depth) : roots.map((one) => withoutReaped(one));
+    const isWhole = depth === 'all';
+    const network = isWhole ? this.#namespaces.read(root.pid, root.startTicks, monotonicMs) : null;
     return {
       state: roots.every((one) => one.isZombie) ? 'zombie' : 'running',
       pid: root.pid,
@@ -103,21 +151,43 @@ export class ProcfsSampler implements Sampler {
       startedMs: Math.round(this.#facts.bootMs + root.startMs),
       atMs,
       monotonicMs,
-      processes: target.tree ? this.#observeTree(unit, roots) : roots.map((one) => ({ ...one, cpuReapedMs: 0 })),
+      processes,
       netRxBytes: network?.rxBytes ?? null,
       netTxBytes: network?.txBytes ?? null,
+      ...(isWhole && this.#wantsOpenFilesMax ? { openFilesMax: this.#openFilesMax(root.pid) } : {}),
+      ...(isWhole && this.#pss !== null ? { pssBytes: this.#pss.read(unit.unit, processes) } : {}),
     };
   }
 
-  #observeTree(unit: ResolvedUnit, roots: readonly ObservedProcess[]): PresentReading['processes'] {
-    if (unit.members.length === unit.roots.length) return roots;
-    const processes: ObservedProcess[] = [];
-    for (const pid of unit.members) {
-      const process = this.#observe(pid);
-      if (typeof process === 'number') continue;
-      if (this.#isAsListed(process) || roots.includes(process)) processes.push(process);
+  #observeTree(unit: ResolvedUnit, before: Tree | undefined, roots: readonly ObservedProcess[], depth: Depth): readonly ObservedProcess[] {
+    let processes = roots;
+    if (unit.members.length > unit.roots.length) {
+      const observed = unit.members.map((pid) => this.#observe(pid)).filter((one) => typeof one !== 'number');
+      processes = observed.filter((process) => this.#isAsListed(process) || roots.includes(process));
     }
+    if (before !== undefined && before.unit !== unit) processes = [...processes, ...this.#departing(before, unit, roots[0])];
+    this.#trees[depth].set(unit.unit, { unit, processes });
     return processes;
+  }
+
+  /**
+   * Processes that have left the unit because their parent ended: they live on as somebody else's children. Each is read once
+   * more, with its new parent; else the tracker would think that it has ended, too, and wait for an ancestor to inherit its time.
+   */
+  #departing(before: Tree, unit: ResolvedUnit, root: ObservedProcess | undefined): ObservedProcess[] {
+    if (before.processes[0]?.pid !== root?.pid || before.processes[0]?.startTicks !== root?.startTicks) return [];
+    const former = new Set(before.processes.map((process) => process.pid));
+    const members = new Set(unit.members);
+    return before.processes.flatMap(({ pid, ppid, startTicks }) => {
+      if (members.has(pid) || !former.has(ppid)) return [];
+      const process = this.#observe(pid);
+      return typeof process !== 'number' && process.startTicks === startTicks ? [process] : [];
+    });
+  }
+
+  #openFilesMax(pid: number): number | null {
+    const length = this.#files.read(`${pid}/limits`);
+    return length < 0 ? null : valueAfter(this.#files.buffer, length, OPEN_FILES_MAX);
   }
 
   /** The id may have been given to a stranger since the table was read. */
@@ -139,4 +209,9 @@ export class ProcfsSampler implements Sampler {
   #uptimeMs(): number {
     return Number.parseFloat(this.#files.readText('uptime') ?? '0') * 1000;
   }
+}
+
+/** A process alone has nothing of its children. */
+function withoutReaped(process: ObservedProcess): ObservedProcess {
+  return { ...process, cpuReapedMs: 0, userReapedMs: 0, majorFaultsReaped: 0 };
 }

@@ -6,6 +6,8 @@ export interface StatLine {
   /** One letter; `Z` and `X` are the dead that nobody has waited for. */
   state: number;
   ppid: number;
+  majorFaults: number;
+  reapedMajorFaults: number;
   userTicks: number;
   systemTicks: number;
   reapedUserTicks: number;
@@ -20,6 +22,8 @@ export function emptyStatLine(): StatLine {
   return {
     state: 0,
     ppid: 0,
+    majorFaults: 0,
+    reapedMajorFaults: 0,
     userTicks: 0,
     systemTicks: 0,
     reapedUserTicks: 0,
@@ -68,6 +72,12 @@ function setField(into: StatLine, field: number, value: number): void {
     case 4:
       into.ppid = value;
       break;
+    case 12:
+      into.majorFaults = value;
+      break;
+    case 13:
+      into.reapedMajorFaults = value;
+      break;
     case 14:
       into.userTicks = value;
       break;
@@ -113,10 +123,12 @@ export function parseIo(bytes: Buffer, length: number, into: IoCounters): boolea
   return true;
 }
 
-function valueAfter(bytes: Buffer, length: number, key: Buffer): number | null {
+/** The number behind the first `key` in the first `length` bytes, and behind spaces; null when there is none. */
+export function valueAfter(bytes: Buffer, length: number, key: Buffer): number | null {
   const found = bytes.indexOf(key);
   if (found === -1) return null;
-  const start = found + key.length;
+  let start = found + key.length;
+  while (start < length && bytes[start] === SPACE) start++;
   let value = 0;
   let at = start;
   for (; at < length; at++) {

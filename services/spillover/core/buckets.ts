@@ -1,8 +1,8 @@
 // Aggregation of samples into equal buckets of time, per series. The buckets are those of the store, so that a client can
 // join both answers: bucket i covers `width` ms from `from_ms + i * width`; buckets without a sample are left out.
 
-import { METRIC_NAMES } from '#shared/contract/metrics';
-import { emptyMetricSummaries, type MetricSummaries, type Point } from '#shared/contract/queries';
+import { ALL_METRIC_NAMES, type AnyMetricName } from '#shared/contract/metrics';
+import { emptyMetricSummaries, emptyMetricSummary, type Point } from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
 
 export interface PointKey {
@@ -83,7 +83,7 @@ export class Buckets {
 
   private emptyBucket({ host, unit, from_ms }: PointKey): Bucket {
     const to_ms = Math.min(this.options.toMs, from_ms + this.width - 1);
-    const of = (value: number) => METRIC_NAMES.map(() => value);
+    const of = (value: number) => ALL_METRIC_NAMES.map(() => value);
     const lowest = Number.NEGATIVE_INFINITY;
     return { point: { host, unit, from_ms, to_ms, metrics: emptyMetricSummaries() }, lastTs: of(lowest), lastSeq: of(lowest), sums: of(0) };
   }
@@ -99,10 +99,11 @@ export class Buckets {
 
 function addSample({ point, lastTs, lastSeq, sums }: Bucket, sample: Sample): void {
   const seq = sample.seq ?? 0;
-  for (let i = 0; i < METRIC_NAMES.length; i++) {
-    const name = METRIC_NAMES[i] as keyof MetricSummaries;
+  for (let i = 0; i < ALL_METRIC_NAMES.length; i++) {
+    const name = ALL_METRIC_NAMES[i] as AnyMetricName;
     const value = sample[name];
-    if (value === null) continue;
+    if (value === null || value === undefined) continue;
+    point.metrics[name] ??= emptyMetricSummary();
     const summary = point.metrics[name];
     summary.count++;
     sums[i] = (sums[i] as number) + value;
@@ -116,9 +117,9 @@ function addSample({ point, lastTs, lastSeq, sums }: Bucket, sample: Sample): vo
 }
 
 function finished({ point, sums }: Bucket): Point {
-  METRIC_NAMES.forEach((name, i) => {
+  ALL_METRIC_NAMES.forEach((name, i) => {
     const summary = point.metrics[name];
-    summary.avg = summary.count === 0 ? null : (sums[i] as number) / summary.count;
+    if (summary !== undefined) summary.avg = summary.count === 0 ? null : (sums[i] as number) / summary.count;
   });
   return point;
 }

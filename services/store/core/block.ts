@@ -31,6 +31,8 @@ export interface Block {
   readonly to: number;
   readonly batches: number;
   readonly rows: number;
+  /** Metrics that its rows have, from the beginning of the table. */
+  readonly width: number;
   readonly firstArrivalMs: number;
   readonly lastArrivalMs: number;
   readonly minTs: number;
@@ -105,6 +107,7 @@ export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to
     to,
     batches: columns.batches,
     rows: columns.rows,
+    width: columns.metrics.length,
     firstArrivalMs: columns.arrival[0] as number,
     lastArrivalMs: columns.arrival[columns.batches - 1] as number,
     minTs: panels.minTs.reduce((least, ts) => Math.min(least, ts), Number.POSITIVE_INFINITY),
@@ -255,18 +258,23 @@ function encodeAggregates(columns: Columns, catalog: Catalog, order: Uint32Array
     for (let i = 0; i < series; i++) {
       const lengthAt = writer.length;
       writer.byte(0);
+      writer.byte(0);
       for (const column of columns.metrics) {
         const aggregate = emptyAggregate();
         for (let j = first; j < first + batches; j++)
           addValue(aggregate, column[(columns.rowStart[order[j] as number] as number) + i] as number);
         encodeAggregate(aggregate);
       }
-      writer.bytes[lengthAt] = writer.length - lengthAt - 1;
+      const length = writer.length - lengthAt - LENGTH_BYTES;
+      writer.bytes[lengthAt] = length & 0xff;
+      writer.bytes[lengthAt + 1] = length >> 8;
     }
   }
 }
 
-/** At most 35 bytes. */
+/** At most 35 bytes, so those of a series need a length of two. */
+const LENGTH_BYTES = 2;
+
 function encodeAggregate(aggregate: Aggregate): void {
   writer.varint(aggregate.count);
   if (aggregate.count === 0) return;
@@ -312,9 +320,9 @@ export function aggregatesOf(block: Block, panel: number, at: number): Aggregate
   const offset = block.panels.aggregates[panel] as number;
   if (offset === NO_AGGREGATES) return null;
   const reader = new ByteReader(block.data, offset);
-  for (let i = 0; i < at; i++) reader.skip(reader.byte());
-  reader.byte();
-  return METRICS.map(() => decodeAggregate(reader));
+  for (let i = 0; i < at; i++) reader.skip(reader.byte() | (reader.byte() << 8));
+  reader.skip(LENGTH_BYTES);
+  return Array.from({ length: block.width }, () => decodeAggregate(reader));
 }
 
 /** The panels of a source: from the first to before the second. */
@@ -335,13 +343,16 @@ export class SeriesColumns {
   incarnation = new Uint32Array(0);
   metrics: Float64Array[] = METRICS.map(() => new Float64Array(0));
 
-  /** Makes room for `count` rows; what is there is lost when there is not enough. */
-  reserve(count: number): void {
-    if (this.seq.length >= count) return;
-    this.seq = new Float64Array(count);
-    this.ts = new Float64Array(count);
-    this.incarnation = new Uint32Array(count);
-    this.metrics = METRICS.map(() => new Float64Array(count));
+  /** Makes room for `count` rows of the first `width` metrics; what is there is lost. */
+  reserve(count: number, width: number): void {
+    if (this.seq.length < count) {
+      this.seq = new Float64Array(count);
+      this.ts = new Float64Array(count);
+      this.incarnation = new Uint32Array(count);
+      this.metrics = [];
+    }
+    this.metrics.length = Math.min(this.metrics.length, width);
+    while (this.metrics.length < width) this.metrics.push(new Float64Array(this.seq.length));
   }
 
   /** Brings the first `count` rows into log order. */
@@ -361,7 +372,7 @@ export class SeriesColumns {
 /**
  * Reads the rows of a series in a panel.
  * @param at place of the series in the panel's shape
- * @param into filled from `offset` on; there must be room
+ * @param into filled from `offset` on; there must be room, for the block's metrics and no others
  * @returns the number of rows
  */
 export function decodeSeriesRows(block: Block, panel: number, at: number, series: number, into: SeriesColumns, offset: number): number {
@@ -485,6 +496,8 @@ export function decodeBlock(block: Block, catalog: Catalog, columns: Columns): v
   const { panels } = block;
   const { batches: firstBatch, rows: firstRow } = columns;
   columns.reserve(firstBatch + block.batches, firstRow + block.rows);
+  columns.widen(block.width);
+  for (const column of columns.metrics.slice(block.width)) column.fill(Number.NaN, firstRow, firstRow + block.rows);
   const list = emptyBatches(block.batches);
   for (let i = 0; i < block.batchGroups.length; i++) {
     const count = Math.min(GROUP, block.batches - i * GROUP);
@@ -526,7 +539,8 @@ export function decodeBlock(block: Block, catalog: Catalog, columns: Columns): v
     const reader = new ByteReader(block.data, block.rowGroups[i] as number);
     decodeSeries(reader, group, starts, count);
     for (let j = 0; j < count; j++) columns.incarnation[groupRows[j] as number] = (group[j] as number) + (groupSeries[j] as number);
-    for (const column of columns.metrics) {
+    for (let metric = 0; metric < block.width; metric++) {
+      const column = columns.metrics[metric] as Float64Array;
       decodeColumn(reader, group, starts, count);
       for (let j = 0; j < count; j++) column[groupRows[j] as number] = group[j] as number;
     }

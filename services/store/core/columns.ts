@@ -5,7 +5,7 @@
 import { METRICS } from '#shared/contract/metrics';
 
 const BATCH_BYTES = 4 * 8 + 3 * 4;
-const ROW_BYTES = 4 + METRICS.length * 8;
+const rowBytes = (width: number): number => 4 + width * 8;
 
 export class Columns {
   batches = 0;
@@ -23,20 +23,29 @@ export class Columns {
   rowStart = new Uint32Array(0);
   /** Ids of the catalog: state, pid and start time. */
   incarnation = new Uint32Array(0);
-  /** By metric, in table order. Null is NaN. */
+  /** By metric, in table order. Null is NaN. Extra metrics have columns from the first batch that brings one: see {@link Columns.widen}. */
   metrics: Float64Array[] = METRICS.map(() => new Float64Array(0));
+  /** Metrics that the rows need; there may be more columns, left from the rows before them. */
+  private widthNeeded: number = METRICS.length;
 
   get bytes(): number {
-    return this.seq.length * BATCH_BYTES + this.incarnation.length * ROW_BYTES;
+    return this.seq.length * BATCH_BYTES + this.incarnation.length * rowBytes(this.metrics.length);
   }
 
-  /** Bytes that `bytes` would be after {@link Columns.reserve}. */
-  bytesAfter(batches: number, rows: number): number {
-    return capacityFor(this.seq.length, batches) * BATCH_BYTES + capacityFor(this.incarnation.length, rows) * ROW_BYTES;
+  /** Bytes that `bytes` would be after {@link Columns.reserve} and {@link Columns.widen}. */
+  bytesAfter(batches: number, rows: number, width: number): number {
+    const rowCapacity = capacityFor(this.incarnation.length, rows);
+    return capacityFor(this.seq.length, batches) * BATCH_BYTES + rowCapacity * rowBytes(Math.max(width, this.metrics.length));
   }
 
-  static bytesFor(batches: number, rows: number): number {
-    return batches * BATCH_BYTES + rows * ROW_BYTES;
+  static bytesFor(batches: number, rows: number, width: number): number {
+    return batches * BATCH_BYTES + rows * rowBytes(width);
+  }
+
+  /** Makes columns for the first `width` metrics of the table. A metric that is new is null in the rows that are there. */
+  widen(width: number): void {
+    this.widthNeeded = Math.max(this.widthNeeded, width);
+    while (this.metrics.length < width) this.metrics.push(new Float64Array(this.incarnation.length).fill(Number.NaN, 0, this.rows));
   }
 
   /** Makes room for so many in all. */
@@ -58,8 +67,12 @@ export class Columns {
     }
   }
 
-  /** Forgets the rows and keeps the arrays, unless they have grown beyond `bytesMax`. */
+  /** Forgets the rows and keeps the arrays that they needed, unless they have grown beyond `bytesMax`. */
   clear(bytesMax: number): void {
+    if (this.batches > 0) {
+      this.metrics.length = this.widthNeeded;
+      this.widthNeeded = METRICS.length;
+    }
     this.batches = 0;
     this.rows = 0;
     if (this.bytes <= bytesMax) return;

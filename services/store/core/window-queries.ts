@@ -1,11 +1,11 @@
 // Queries over the window: what the store answers, as plain functions of the window. No bus, no clock.
 // Replies are written as JSON text once: a page is many samples, and its size must be known.
 
-import { METRICS, STATES, type State } from '#shared/contract/metrics';
+import { ALL_METRICS, STATES, type State } from '#shared/contract/metrics';
 import {
   type CoverageSpan,
+  emptyMetricSummaries,
   type MetricSummaries,
-  type MetricSummary,
   type Point,
   QueryError,
   REPLY_BYTES_MAX,
@@ -273,15 +273,15 @@ export function coverage(window: Window, host: string | undefined, unit: string 
 /** Sums, extremes and last values of every metric. */
 class Accumulator {
   rows = 0;
-  private readonly aggregates: Aggregate[] = METRICS.map(emptyAggregate);
-  private readonly last: number[] = METRICS.map(() => Number.NaN);
-  private readonly lastTs: number[] = METRICS.map(() => Number.NEGATIVE_INFINITY);
-  private readonly lastSeq: number[] = METRICS.map(() => Number.NEGATIVE_INFINITY);
+  private readonly aggregates: Aggregate[] = ALL_METRICS.map(emptyAggregate);
+  private readonly last: number[] = ALL_METRICS.map(() => Number.NaN);
+  private readonly lastTs: number[] = ALL_METRICS.map(() => Number.NEGATIVE_INFINITY);
+  private readonly lastSeq: number[] = ALL_METRICS.map(() => Number.NEGATIVE_INFINITY);
 
   add(slice: Slice, row: number): void {
     this.rows++;
     const ts = slice.columns.ts[row] as number;
-    for (let metric = 0; metric < METRICS.length; metric++) {
+    for (let metric = 0; metric < slice.columns.metrics.length; metric++) {
       const value = slice.columns.metrics[metric]?.[row] as number;
       if (Number.isNaN(value)) continue;
       addValue(this.aggregates[metric] as Aggregate, value);
@@ -297,7 +297,7 @@ class Accumulator {
       if ((ts[row] as number) >= fromMs) this.rows++;
       if ((ts[row] as number) > maxTs) maxTs = ts[row] as number;
     }
-    for (let metric = 0; metric < METRICS.length; metric++) {
+    for (let metric = 0; metric < columns.metrics.length; metric++) {
       const values = columns.metrics[metric] as Float64Array;
       const aggregate = this.aggregates[metric] as Aggregate;
       for (let row = 0; row < count; row++) if ((ts[row] as number) >= fromMs) addValue(aggregate, values[row] as number);
@@ -339,16 +339,12 @@ class Accumulator {
   }
 
   summaries(): MetricSummaries {
-    const entries = METRICS.map((metric, i): [string, MetricSummary] => {
+    const summaries = emptyMetricSummaries();
+    for (const [i, { name }] of ALL_METRICS.entries()) {
       const { count, sum, min, max } = this.aggregates[i] as Aggregate;
-      return [
-        metric.name,
-        count === 0
-          ? { min: null, max: null, avg: null, last: null, count: 0 }
-          : { min, max, avg: sum / count, last: orNull(this.last[i] as number), count },
-      ];
-    });
-    return Object.fromEntries(entries) as MetricSummaries;
+      if (count > 0) summaries[name] = { min, max, avg: sum / count, last: orNull(this.last[i] as number), count };
+    }
+    return summaries;
   }
 }
 

@@ -9,7 +9,7 @@
 
 import type { Batch } from '#shared/contract/batch';
 import type { SeqRange } from '#shared/contract/eviction';
-import { METRIC_NAMES, STATES } from '#shared/contract/metrics';
+import { ALL_METRIC_NAMES, type AnyMetricName, METRICS, STATES } from '#shared/contract/metrics';
 import type { SeriesKey } from '#shared/contract/series';
 import {
   type BatchList,
@@ -145,7 +145,7 @@ export class Window {
       return 'duplicate';
     }
     const count = batch.unit.length;
-    this.makeRoom(seq, count);
+    this.makeRoom(seq, count, widthOf(batch));
     if (this.head.batches === 0) this.headSinceMs = nowMs;
     const shape = this.catalog.shapeFor(source, batch.unit);
     this.catalog.addBatch(source, shape, batch.tick);
@@ -340,7 +340,7 @@ export class Window {
     let count = 0;
     for (const panel of wanted) count += (piece.panels.batch[panel + 1] as number) - (piece.panels.batch[panel] as number);
     if (count === 0) return null;
-    this.slice.reserve(count);
+    this.slice.reserve(count, piece.width);
     let offset = 0;
     for (const panel of wanted) {
       const place = reading.placeIn(piece.panels.shape[panel] as number);
@@ -354,8 +354,8 @@ export class Window {
     const { head, catalog } = this;
     const start = head.rows;
     const count = series.length;
-    for (let metric = 0; metric < METRIC_NAMES.length; metric++) {
-      const values = batch[METRIC_NAMES[metric] as (typeof METRIC_NAMES)[number]];
+    for (let metric = 0; metric < head.metrics.length; metric++) {
+      const values = batch[ALL_METRIC_NAMES[metric] as AnyMetricName];
       const column = head.metrics[metric] as Float64Array;
       if (values === undefined) column.fill(Number.NaN, start, start + count);
       else for (let i = 0; i < count; i++) column[start + i] = values[i] ?? Number.NaN;
@@ -376,15 +376,16 @@ export class Window {
   }
 
   /** Room in the head for one more batch: within its limit, unless a single batch is larger than that. */
-  private makeRoom(seq: number, rows: number): void {
+  private makeRoom(seq: number, rows: number, width: number): void {
     const { head } = this;
-    if (head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows) > this.headBytesMax) {
+    if (head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows, width) > this.headBytesMax) {
       // Arrays whose proportion of rows to batches no longer fits the traffic are given back.
-      const isIllFitting = Columns.bytesFor(head.batches, head.rows) < head.bytes / 2;
+      const isIllFitting = Columns.bytesFor(head.batches, head.rows, head.metrics.length) < head.bytes / 2;
       this.sealUpTo(seq);
       if (isIllFitting) head.clear(0);
     }
     head.reserve(head.batches + 1, head.rows + rows);
+    head.widen(width);
   }
 
   private sealUpTo(to: number): void {
@@ -416,7 +417,8 @@ export class Window {
       const newer = this.blocks.at(-1);
       const older = this.blocks.at(-2);
       if (newer === undefined || older === undefined || older.from < this.floor || older.rows > 2 * newer.rows) return;
-      if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows) > this.headBytesMax) return;
+      const width = Math.max(older.width, newer.width);
+      if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows, width) > this.headBytesMax) return;
       this.scratch.clear(this.headBytesMax);
       decodeBlock(older, this.catalog, this.scratch);
       decodeBlock(newer, this.catalog, this.scratch);
@@ -518,7 +520,7 @@ export class Window {
       rows.push((head.rowStart[i] as number) + place);
     }
     const count = rows.length;
-    slice.reserve(count);
+    slice.reserve(count, head.metrics.length);
     for (let i = 0; i < count; i++) {
       slice.seq[i] = head.seq[batches[i] as number] as number;
       slice.ts[i] = head.ts[batches[i] as number] as number;
@@ -540,6 +542,14 @@ export class Window {
     if (from > 0) slice.shift(from, count);
     return { count: count - from, columns: slice };
   }
+}
+
+/** Metrics that a batch brings, from the beginning of the table up to its last extra one. */
+function widthOf(batch: Batch): number {
+  for (let width = ALL_METRIC_NAMES.length; width > METRICS.length; width--) {
+    if (batch[ALL_METRIC_NAMES[width - 1] as AnyMetricName] !== undefined) return width;
+  }
+  return METRICS.length;
 }
 
 /** The panels of a block that have batches of some sources. */
