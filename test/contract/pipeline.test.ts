@@ -19,6 +19,9 @@ import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
 
+/** A busy machine answers late. */
+const PATIENCE_MS = 20_000;
+
 let server: TestServer;
 let directory: string;
 const cleanups: (() => Promise<void> | void)[] = [];
@@ -51,7 +54,7 @@ async function start(env: Record<string, string>): Promise<Pipeline> {
     [startStore, startSpillover].map((open) => open({ config, logger: silent, stopping: new AbortController().signal })),
   );
   for (const service of services) cleanups.push(() => service.stop());
-  const client = new SpillwayClient(link);
+  const client = new SpillwayClient(link, { timeoutMs: PATIENCE_MS });
   return {
     config,
     link,
@@ -61,7 +64,7 @@ async function start(env: Record<string, string>): Promise<Pipeline> {
       let underWay: Promise<unknown>[] = [];
       for (const one of batches) {
         for (const { id, payload } of encodeBatch(one))
-          underWay.push(link.js.publish(link.subjects.samples(0, one.host), payload, { msgID: id }));
+          underWay.push(link.js.publish(link.subjects.samples(0, one.host), payload, { msgID: id, timeout: PATIENCE_MS }));
         if (underWay.length < 100) continue;
         await Promise.all(underWay);
         underWay = [];

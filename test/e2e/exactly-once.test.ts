@@ -215,7 +215,7 @@ test('every accepted batch is read exactly once and accounted for at every momen
   ]);
   expect((custody[0]?.window_rows ?? 0) + (custody[0]?.segment_rows ?? 0)).toBe(expected.length);
   expect((await spillway(['segments', 'verify'], options)).code).toBe(0);
-}, 120_000);
+}, 300_000);
 
 /** `status` ends with 1 here: there is no collector. */
 async function statusOf(): Promise<Status> {

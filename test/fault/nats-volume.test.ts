@@ -41,7 +41,7 @@ beforeEach(async () => {
     SPILLWAY_SPILLOVER_SEGMENT_BYTES: '40000',
   });
   link = await connectTest(config);
-  client = new SpillwayClient(link);
+  client = new SpillwayClient(link, { timeoutMs: 20_000 });
   spillover = await startSpillover({ config, logger: silent, stopping: new AbortController().signal });
   store = await begunStore();
 });

@@ -35,9 +35,9 @@ export type Sample = {
   readonly started: number | null;
 } & MetricValues;
 
-/** The part of a row that is the same for every row of a series: keep it, rows are many. */
-export function rowPrefix(host: string, unit: string): string {
-  return `{"unit_hash":"${unitHash(host, unit)}","host":${JSON.stringify(host)},"unit":${JSON.stringify(unit)},"seq":`;
+/** The part of a row that is the same for every row of a series: keep it, rows are many. @param hash of the unit, where it is known */
+export function rowPrefix(host: string, unit: string, hash = unitHash(host, unit)): string {
+  return `{"unit_hash":"${hash}","host":${JSON.stringify(host)},"unit":${JSON.stringify(unit)},"seq":`;
 }
 
 const METRIC_KEYS = METRIC_NAMES.map((name) => `,"${name}":`);

@@ -40,7 +40,7 @@ interface Shape {
 /** Held on the heap beside the bytes of a name and the typed arrays; measured over 100 000 series. */
 const SERIES_BYTES = 80;
 /** In the typed arrays by series. */
-const SERIES_ARRAY_BYTES = 4 + 8 + 4 + 4 + 1;
+const SERIES_ARRAY_BYTES = 4 + 8 + 4 + 4 + 1 + 8;
 const HOST_BYTES = 600;
 const SOURCE_BYTES = 600;
 const SHAPE_BYTES = 250;
@@ -69,6 +69,8 @@ export class Catalog {
   readonly incarnations = new Incarnations();
   /** The last one added, by series. */
   private lastIncarnation = new Uint32Array(0);
+  /** Of the unit, two words for each series; 0 until it is asked for. Making one costs as much as writing several rows. */
+  private hashes = new Uint32Array(0);
 
   /** Bytes held for names, indexes and identities. */
   get bytes(): number {
@@ -136,7 +138,13 @@ export class Catalog {
   }
 
   hashOf(series: number): string {
-    return unitHash(this.hostOf(series).name, this.unitOf(series));
+    const high = this.hashes[2 * series] as number;
+    const low = this.hashes[2 * series + 1] as number;
+    if (high !== 0 || low !== 0) return hex(high) + hex(low);
+    const hash = unitHash(this.hostOf(series).name, this.unitOf(series));
+    this.hashes[2 * series] = Number.parseInt(hash.slice(0, 8), 16);
+    this.hashes[2 * series + 1] = Number.parseInt(hash.slice(8), 16);
+    return hash;
   }
 
   source(id: number): Source {
@@ -276,6 +284,7 @@ export class Catalog {
     this.newestIncarnation = new Uint32Array(0);
     this.isStale = new Uint8Array(0);
     this.lastIncarnation = new Uint32Array(0);
+    this.hashes = new Uint32Array(0);
     this.incarnations.sweep(new Set());
   }
 
@@ -308,6 +317,7 @@ export class Catalog {
     this.newestTs[id] = Number.NEGATIVE_INFINITY;
     this.isStale[id] = 0;
     this.lastIncarnation[id] = NO_INCARNATION;
+    this.hashes.fill(0, 2 * id, 2 * id + 2);
     host.series.set(unit, id);
     this.nameBytes += unit.length;
     this.seriesCount++;
@@ -320,6 +330,7 @@ export class Catalog {
     this.newestIncarnation = grown(this.newestIncarnation, capacity);
     this.isStale = grown(this.isStale, capacity);
     this.lastIncarnation = grown(this.lastIncarnation, capacity);
+    this.hashes = grown(this.hashes, 2 * capacity);
   }
 
   private isShapeOf(id: number, units: readonly string[]): boolean {
@@ -328,4 +339,9 @@ export class Catalog {
     for (let i = 0; i < units.length; i++) if (this.seriesUnit[series[i] as number] !== units[i]) return false;
     return true;
   }
+}
+
+/** Eight digits. */
+function hex(word: number): string {
+  return word.toString(16).padStart(8, '0');
 }

@@ -4,10 +4,10 @@
 
 import { crc32 } from 'node:zlib';
 import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionReason } from '#shared/contract/eviction';
-import { STATES, type State } from '#shared/contract/metrics';
-import { formatRow, rowPrefix } from '#shared/contract/row';
+import { rowPrefix } from '#shared/contract/row';
 import type { Catalog } from './catalog.ts';
 import type { Columns } from './columns.ts';
+import { RowWriter } from './row-writer.ts';
 import type { Window } from './window.ts';
 
 export interface EvictionPlan {
@@ -65,116 +65,107 @@ export function* evictionEvents(window: Window, plan: EvictionPlan, bytesMax: nu
     yield event(window.floor, end, count, new Uint8Array());
     return;
   }
-  const lines = new RowLines(window.catalog, rows.columns);
-  const body = new BodyBuffer(bytesMax);
+  const body = new Body(bytesMax, window.catalog, rows.columns);
   let from = window.floor;
   for (let batch = rows.firstBatch; batch < rows.lastBatch; batch++) {
     const seq = rows.columns.seq[batch] as number;
-    body.startBatch();
-    for (const line of lines.of(batch)) {
-      if (body.add(line)) continue;
+    const size = rows.columns.rowEnd(batch) - (rows.columns.rowStart[batch] as number);
+    body.startBatch(batch);
+    for (let i = 0; i < size; i++) {
+      if (body.add(i)) continue;
       // Either the batches before this one go out, or, when there are none, a part of this one.
       if (from < seq) {
         const whole = body.takeWhole();
         yield event(from, seq, whole.rows, whole.bytes);
         from = seq;
-        if (body.add(line)) continue;
+        if (body.add(i)) continue;
       }
       const part = body.takeAll();
       yield event(seq, seq, part.rows, part.bytes);
-      body.startBatch();
-      if (!body.add(line)) throw new RangeError(`a row of ${line.length} characters does not fit an event of ${bytesMax} bytes`);
+      if (!body.add(i)) throw new RangeError(`a row of position ${seq} does not fit an event of ${bytesMax} bytes`);
     }
   }
   const rest = body.takeAll();
   if (rest.rows > 0 || from < end) yield event(from, end, rest.rows, rest.bytes);
 }
 
-/** Rows as lines, with what is the same for all rows of a series made once. */
-class RowLines {
-  private readonly prefixes = new Map<number, string>();
-  private readonly values: number[] = [];
+/** Rows on their way into a body, with the place where the last batch began. */
+class Body {
+  private readonly writer: RowWriter;
   private readonly catalog: Catalog;
   private readonly columns: Columns;
+  private readonly prefixes = new Map<number, Uint8Array>();
+  private rows = 0;
+  private batchAt = 0;
+  private batchRows = 0;
+  private batch = 0;
+  private shape: Uint32Array = new Uint32Array();
+  private timestamp: Uint8Array = new Uint8Array();
 
-  constructor(catalog: Catalog, columns: Columns) {
+  constructor(bytesMax: number, catalog: Catalog, columns: Columns) {
+    this.writer = new RowWriter(bytesMax);
     this.catalog = catalog;
     this.columns = columns;
   }
 
-  /** Lines of a batch, in its order, each with its line break; those of removed series are left out. */
-  *of(batch: number): Generator<string> {
-    const { columns } = this;
-    const { incarnations } = this.catalog;
-    const seq = columns.seq[batch] as number;
-    const timestamp = new Date(columns.ts[batch] as number).toISOString();
-    const series = this.catalog.shape(columns.shape[batch] as number);
-    const start = columns.rowStart[batch] as number;
-    for (let i = 0; i < series.length; i++) {
-      if (this.catalog.isRemoved(series[i] as number)) continue;
-      const row = start + i;
-      for (let metric = 0; metric < columns.metrics.length; metric++) this.values[metric] = columns.metrics[metric]?.[row] as number;
-      const incarnation = columns.incarnation[row] as number;
-      const state = STATES[incarnations.state[incarnation] as number] as State;
-      const pid = incarnations.pid[incarnation] as number;
-      const started = incarnations.started[incarnation] as number;
-      yield `${formatRow(this.prefixOf(series[i] as number), seq, state, pid, started, timestamp, this.values)}\n`;
-    }
-  }
-
-  private prefixOf(series: number): string {
-    let prefix = this.prefixes.get(series);
-    if (prefix === undefined) {
-      prefix = rowPrefix(this.catalog.hostOf(series).name, this.catalog.unitOf(series));
-      this.prefixes.set(series, prefix);
-    }
-    return prefix;
-  }
-}
-
-/** Lines on their way into a body, with the place where the last batch began. */
-class BodyBuffer {
-  private readonly buffer: Buffer;
-  private length = 0;
-  private rows = 0;
-  private batchAt = 0;
-  private batchRows = 0;
-
-  constructor(bytesMax: number) {
-    this.buffer = Buffer.allocUnsafe(bytesMax);
-  }
-
-  startBatch(): void {
-    this.batchAt = this.length;
+  startBatch(batch: number): void {
+    this.batchAt = this.writer.length;
     this.batchRows = 0;
+    this.batch = batch;
+    this.shape = this.catalog.shape(this.columns.shape[batch] as number);
+    this.timestamp = Buffer.from(new Date(this.columns.ts[batch] as number).toISOString(), 'latin1');
   }
 
-  /** @returns false when it does not fit */
-  add(line: string): boolean {
-    // A character is at most three bytes; measuring is only worth it near the end.
-    if (this.length + line.length * 3 > this.buffer.length && this.length + Buffer.byteLength(line) > this.buffer.length) return false;
-    this.length += this.buffer.write(line, this.length);
-    this.rows++;
-    this.batchRows++;
-    return true;
+  /**
+   * Adds a row of the batch begun last, by its place in it; one of a removed series is left out.
+   * @returns false when it does not fit
+   */
+  add(place: number): boolean {
+    const { catalog, columns, batch } = this;
+    const series = this.shape[place] as number;
+    if (catalog.isRemoved(series)) return true;
+    const row = (columns.rowStart[batch] as number) + place;
+    const incarnation = columns.incarnation[row] as number;
+    const { state, pid, started } = catalog.incarnations;
+    const isAdded = this.writer.row(
+      this.prefixOf(series),
+      columns.seq[batch] as number,
+      state[incarnation] as number,
+      pid[incarnation] as number,
+      started[incarnation] as number,
+      this.timestamp,
+      columns.metrics,
+      row,
+    );
+    if (isAdded) {
+      this.rows++;
+      this.batchRows++;
+    }
+    return isAdded;
   }
 
   /** Takes the batches before the one begun last, which stays. */
   takeWhole(): { bytes: Uint8Array; rows: number } {
-    const taken = { bytes: Uint8Array.prototype.slice.call(this.buffer, 0, this.batchAt), rows: this.rows - this.batchRows };
-    this.buffer.copyWithin(0, this.batchAt, this.length);
-    this.length -= this.batchAt;
+    const taken = { bytes: this.writer.take(this.batchAt), rows: this.rows - this.batchRows };
     this.rows = this.batchRows;
     this.batchAt = 0;
     return taken;
   }
 
   takeAll(): { bytes: Uint8Array; rows: number } {
-    const taken = { bytes: Uint8Array.prototype.slice.call(this.buffer, 0, this.length), rows: this.rows };
-    this.length = 0;
+    const taken = { bytes: this.writer.take(this.writer.length), rows: this.rows };
     this.rows = 0;
     this.batchAt = 0;
     this.batchRows = 0;
     return taken;
+  }
+  private prefixOf(series: number): Uint8Array {
+    let prefix = this.prefixes.get(series);
+    if (prefix === undefined) {
+      const { catalog } = this;
+      prefix = Buffer.from(rowPrefix(catalog.hostOf(series).name, catalog.unitOf(series), catalog.hashOf(series)));
+      this.prefixes.set(series, prefix);
+    }
+    return prefix;
   }
 }

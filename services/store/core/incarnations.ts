@@ -21,16 +21,18 @@ export class Incarnations {
   started = new Float64Array(0);
   /** The one before of the same series. */
   private previous = new Uint32Array(0);
-  private readonly free: number[] = [];
+  /** The first of those that are free; each has the next in the place of the one before. */
+  private free = NO_INCARNATION;
+  private freeCount = 0;
   private end = 0;
 
   get bytes(): number {
-    return this.state.length * INCARNATION_BYTES + this.free.length * 8;
+    return this.state.length * INCARNATION_BYTES;
   }
 
   /** Ids in use. */
   get size(): number {
-    return this.end - this.free.length;
+    return this.end - this.freeCount;
   }
 
   /** Id of an incarnation among the newest of a series; {@link NO_INCARNATION} when it is not there. @param newest the series' newest */
@@ -45,7 +47,7 @@ export class Incarnations {
 
   /** Id of a new incarnation of a series. @param newest the series' newest so far, or {@link NO_INCARNATION} */
   add(newest: number, state: number, pid: number, started: number): number {
-    const id = this.free.pop() ?? this.end++;
+    const id = this.freeCount > 0 ? this.takeFree() : this.end++;
     if (id >= this.state.length) this.resize(Math.max(16, Math.ceil(this.state.length * 1.5)));
     this.state[id] = state;
     this.pid[id] = pid;
@@ -56,15 +58,26 @@ export class Incarnations {
 
   /** Frees every id that `inUse` does not have, and gives back room at the end. */
   sweep(inUse: ReadonlySet<number>): void {
-    this.free.length = 0;
+    this.free = NO_INCARNATION;
+    this.freeCount = 0;
     let end = 0;
     for (const id of inUse) end = Math.max(end, id + 1);
     this.end = end;
     for (let id = end - 1; id >= 0; id--) {
-      if (!inUse.has(id)) this.free.push(id);
-      else if (!inUse.has(this.previous[id] as number)) this.previous[id] = NO_INCARNATION;
+      if (!inUse.has(id)) {
+        this.previous[id] = this.free;
+        this.free = id;
+        this.freeCount++;
+      } else if (!inUse.has(this.previous[id] as number)) this.previous[id] = NO_INCARNATION;
     }
     if (end * 2 < this.state.length) this.resize(end);
+  }
+
+  private takeFree(): number {
+    const id = this.free;
+    this.free = this.previous[id] as number;
+    this.freeCount--;
+    return id;
   }
 
   private resize(capacity: number): void {
