@@ -6,13 +6,14 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from '#shared/runtime/free-port';
 import { pause } from '#shared/runtime/wait';
 import { eventually } from '../test/support/eventually.ts';
 import { type Bench, type BenchContext, sizesOf } from './bench.ts';
 import { Installation } from './installation.ts';
 import { type Measured, measuredBy, SPILLWAY } from './measurements.ts';
 import { type Mood, startPopulation } from './population.ts';
-import { cpuMs, freePort, startProgram } from './processes.ts';
+import { cpuMs, startProgram } from './processes.ts';
 import { ATOP, PIDSTAT, PIDUSAGE, PROCESS_EXPORTER } from './rivals.ts';
 
 const SIZES = [100, 1_000, 5_000];

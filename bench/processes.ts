@@ -3,7 +3,6 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 
 export interface Program {
   readonly pid: number;
@@ -83,16 +82,4 @@ export function cpuMs(pid: number): number {
   const threads = readdirSync(`/proc/${pid}/task`);
   const runNs = (thread: string): number => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'latin1').split(' ')[0]);
   return threads.reduce((sum, thread) => sum + runNs(thread), 0) / 1e6;
-}
-
-/** A TCP port on loopback that nobody had a moment ago. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }

@@ -3,9 +3,10 @@
 // and starts none of the services that the packages bring.
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { isExecutable } from '../cli/up/nats-program.ts';
 
 export const VICTORIA_METRICS = 'victoria-metrics';
 export const PROCESS_EXPORTER = 'process-exporter';
@@ -61,15 +62,6 @@ export class Rivals {
     } finally {
       rmSync(downloads, { recursive: true, force: true });
     }
-  }
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
   }
 }
 

@@ -6,9 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Batch } from '#shared/contract/batch';
 import { METRIC_NAMES } from '#shared/contract/metrics';
+import { freePort } from '#shared/runtime/free-port';
 import { pause } from '#shared/runtime/wait';
 import { eventually } from '../test/support/eventually.ts';
-import { freePort, type Program, startProgram } from './processes.ts';
+import { type Program, startProgram } from './processes.ts';
 import { type Rivals, VICTORIA_METRICS } from './rivals.ts';
 
 const READY_MS = 20_000;

@@ -49,7 +49,7 @@ function run(program: string, args: readonly string[]): Promise<void> {
   });
 }
 
-function isExecutable(path: string): boolean {
+export function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;

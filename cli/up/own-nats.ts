@@ -1,9 +1,9 @@
 // The configuration of the nats-server that `spillway up` runs for itself, on a free loopback port.
 
 import { writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { encodeToken } from '#shared/contract/series';
 import type { Config } from '#shared/runtime/config';
+import { freePort } from '#shared/runtime/free-port';
 import type { UpDirectory } from './up-directory.ts';
 
 const HOST = '127.0.0.1';
@@ -32,15 +32,4 @@ jetstream {
   max_memory_store: ${MEMORY_STORE_BYTES}
 }
 `;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, HOST, () => {
-      const address = server.address();
-      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no free port'))));
-    });
-  });
 }

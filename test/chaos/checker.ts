@@ -9,6 +9,7 @@
 // A batch is `accepted` when JetStream said so, and `unknown` when it was sent and nobody said anything until the end: its
 // rows may be there or not, but not twice. A row of which nothing was ever sent is a violation as well.
 
+import type { Sample } from '#shared/contract/row';
 import { type BatchKey, hostName, knownValues, sourceOfValues } from './known-batch.ts';
 
 /** One row as it was read, wherever: the fields that a reader sees. */
@@ -21,6 +22,11 @@ export interface SeenRow {
   readonly pid: number | null;
   readonly started: number | null;
   readonly metrics: { readonly [name: string]: unknown };
+}
+
+/** A row as a query shows it. */
+export function seenRow({ host, unit, ts, seq, state, pid, started, ...metrics }: Sample): SeenRow {
+  return { host, unit, ts, seq: seq ?? -1, state, pid, started, metrics };
 }
 
 export interface Violation {

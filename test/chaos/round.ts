@@ -5,19 +5,18 @@
 // positions below the floor; and by what the services say of themselves (nothing dropped, no hole, nothing quarantined).
 
 import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { SpillwayClient } from '#client/client';
 import type { SpilloverInfo, StoreInfo } from '#shared/contract/queries';
-import type { Sample } from '#shared/contract/row';
 import { connectNats, type NatsLink } from '#shared/nats/connection';
 import { ensureShard } from '#shared/nats/topology';
 import { type Config, loadConfig } from '#shared/runtime/config';
+import { freePort } from '#shared/runtime/free-port';
 import { createLogger } from '#shared/runtime/logging';
-import { type Check, isClean, Ledger, type SeenRow, type Verdict } from './checker.ts';
+import { type Check, isClean, Ledger, seenRow, type Verdict } from './checker.ts';
 import { DiskOrder } from './disk-order.ts';
 import { controlFaultsOf, type Fault, faultsOf, type ProcessName, type Target, type World, WrongReactionError } from './faults.ts';
 import { HOSTS, Load } from './load.ts';
@@ -27,6 +26,7 @@ import { Random } from './random.ts';
 import { RecoveryWatch } from './recovery-watch.ts';
 import { type FilesRead, readSegmentFiles } from './segment-files.ts';
 import { SpillDisk } from './spill-disk.ts';
+import { until } from './until.ts';
 
 export interface RoundOptions {
   /** Where the built program lies: `<root>/dist/cli/main.js`. */
@@ -427,29 +427,4 @@ function stateOf(store: StoreInfo, spill: SpilloverInfo | null): string {
   const { floor, head, lag, health } = store;
   const said = spill === null ? null : { position: spill.position, lag: spill.lag, health: spill.health };
   return JSON.stringify({ store: { floor, head, lag, health }, spillover: said });
-}
-
-function seenRow({ host, unit, ts, seq, state, pid, started, ...metrics }: Sample): SeenRow {
-  return { host, unit, ts, seq: seq ?? -1, state, pid, started, metrics };
-}
-
-/** True as soon as the condition holds; a question that is not answered is asked again. */
-async function until(withinMs: number, condition: () => Promise<boolean>): Promise<boolean> {
-  const deadlineMs = Date.now() + withinMs;
-  for (;;) {
-    if (await condition().catch(() => false)) return true;
-    if (Date.now() >= deadlineMs) return false;
-    await delay(100);
-  }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no free port'))));
-    });
-  });
 }

@@ -6,9 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CoverageSpan, SegmentInfo, Summary, UnitInfo } from '#shared/contract/queries';
+import { freePort } from '#shared/runtime/free-port';
 import { eventually } from '../support/eventually.ts';
 import type { StoredSample } from './custody.ts';
-import { freePort, ROOT, Stack } from './stack.ts';
+import { ROOT, Stack } from './stack.ts';
 
 const skipReason = process.env['SPILLWAY_TEST_SKIP'];
 

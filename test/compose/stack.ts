@@ -1,7 +1,6 @@
 // The stack of docker-compose.yml under a project name of its own, driven as an operator drives it: compose, docker, the program in its containers.
 
 import { type SpawnOptions, spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import type { Status } from '../../cli/status.ts';
 import { eventually } from '../support/eventually.ts';
@@ -184,17 +183,6 @@ export class Stack {
       throw new Error(`${ready.length} of ${collectors} collectors are ready: ${status.problems.join('; ')}`);
     return status;
   }
-}
-
-/** A port of the loopback that nobody listens on. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no port'))));
-    });
-  });
 }
 
 function succeeded(what: string, { code, stdout, stderr }: Finished): string {

@@ -4,23 +4,23 @@
 // himself, and memory is where it was. Everything lives in one directory and on loopback; processes are ended by their pids.
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { SpillwayClient } from '#client/client';
 import { encodeBatch } from '#shared/contract/batch';
-import type { Sample } from '#shared/contract/row';
 import { connectNats, type NatsLink } from '#shared/nats/connection';
 import { ensureShard, logIdentity } from '#shared/nats/topology';
 import { type Config, loadConfig } from '#shared/runtime/config';
+import { freePort } from '#shared/runtime/free-port';
 import { createLogger } from '#shared/runtime/logging';
-import { isClean, Ledger, type SeenRow, type Verdict } from '../chaos/checker.ts';
+import { isClean, Ledger, seenRow, type Verdict } from '../chaos/checker.ts';
 import { hostName, knownBatch } from '../chaos/known-batch.ts';
 import { ManagedProcess } from '../chaos/managed-process.ts';
 import { Random } from '../chaos/random.ts';
 import { readSegmentFiles } from '../chaos/segment-files.ts';
+import { until } from '../chaos/until.ts';
 import { badBatch, headerBlock } from './bad-batches.ts';
 import { badEvent } from './bad-events.ts';
 import { type StrangeQuery, strangeQuery } from './bad-queries.ts';
@@ -361,28 +361,3 @@ function add(counts: Map<string, number>, name: string): void {
 }
 
 const total = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((sum, count) => sum + count, 0);
-
-function seenRow({ host, unit, ts, seq, state, pid, started, ...metrics }: Sample): SeenRow {
-  return { host, unit, ts, seq: seq ?? -1, state, pid, started, metrics };
-}
-
-/** True as soon as the condition holds; a question that is not answered is asked again. */
-async function until(withinMs: number, condition: () => Promise<boolean>): Promise<boolean> {
-  const deadlineMs = Date.now() + withinMs;
-  for (;;) {
-    if (await condition().catch(() => false)) return true;
-    if (Date.now() >= deadlineMs) return false;
-    await delay(100);
-  }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no free port'))));
-    });
-  });
-}
