@@ -62,13 +62,29 @@ export function mergeCoverage(spans: readonly CoverageSpan[], fromMs: number, to
 
 /** Points of the same series and bucket become one; by host, unit and time. `older` and `newer`: `last` is taken from the newer one where it knows it. */
 export function mergePoints(older: readonly Point[], newer: readonly Point[]): Point[] {
-  const points = new Map<string, Point>();
-  for (const point of [...older, ...newer]) {
-    const key = `${point.from_ms}\0${point.host}\0${point.unit}`;
-    const earlier = points.get(key);
-    points.set(key, earlier === undefined ? point : joinPoints(earlier, point));
+  const points = new PointSums();
+  points.add(older);
+  points.add(newer);
+  return points.sorted();
+}
+
+/** Points of many pages, of which some may be of the same series and bucket. */
+export class PointSums {
+  private readonly points = new Map<string, Point>();
+
+  /** @param newer than what was added before: their `last` is taken where they know it, which is not exact for what came late */
+  add(newer: readonly Point[]): void {
+    for (const point of newer) {
+      const key = `${point.from_ms}\0${point.host}\0${point.unit}`;
+      const earlier = this.points.get(key);
+      this.points.set(key, earlier === undefined ? point : joinPoints(earlier, point));
+    }
   }
-  return [...points.values()].sort((a, b) => compareText(a.host, b.host) || compareText(a.unit, b.unit) || a.from_ms - b.from_ms);
+
+  /** By host, unit and time. */
+  sorted(): Point[] {
+    return [...this.points.values()].sort((a, b) => compareText(a.host, b.host) || compareText(a.unit, b.unit) || a.from_ms - b.from_ms);
+  }
 }
 
 function joinPoints(older: Point, newer: Point): Point {

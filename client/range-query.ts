@@ -7,7 +7,7 @@
 import { type CoverageSpan, type LogPosition, type Point, QueryError, type RangeReply, type RangeRequest } from '#shared/contract/queries';
 import type { Sample } from '#shared/contract/row';
 import { seriesKey } from '#shared/contract/series';
-import { mergeCoverage, mergePoints, mergeSamples } from './range-merge.ts';
+import { mergeCoverage, mergePoints, mergeSamples, PointSums } from './range-merge.ts';
 
 export interface RangeSources {
   /** One page of the store. */
@@ -101,17 +101,18 @@ async function readPages(
   first?: RangeReply,
 ): Promise<Pages> {
   const pages: Pages = { samples: [], points: [], coverage: [], floor: null, hasMoved: false, hasNewLog: false, spilled: undefined };
+  const points = new PointSums();
   let reply = first ?? (await ask(request));
   for (let isFirst = true; ; isFirst = false) {
     sources.onPage?.(reply);
     for (const sample of reply.samples ?? []) pages.samples.push(sample);
-    for (const point of reply.points ?? []) pages.points.push(point);
+    points.add(reply.points ?? []);
     if (!isFirst && (reply.position?.seq !== pages.floor?.seq || reply.position?.log !== pages.floor?.log)) pages.hasMoved = true;
     if (!isFirst && reply.position?.log !== pages.floor?.log) pages.hasNewLog = true;
     pages.floor = higher(pages.floor, reply.position);
     pages.spilled = reply.spilled ?? pages.spilled;
     pages.coverage = reply.coverage;
-    if (reply.next === null) return pages;
+    if (reply.next === null) return { ...pages, points: points.sorted() };
     reply = await ask({ ...request, cursor: reply.next });
   }
 }

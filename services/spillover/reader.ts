@@ -3,6 +3,10 @@
 // Segments are in log order, which is nearly but not quite the order of time (a backlog comes late). They are visited by their
 // earliest time; of what they have, the first samples after the cursor are kept, as many as fit a reply; and once those are
 // known to be earlier than all that is left, the rest is not read. One query at a time: each may hold a page and a block.
+//
+// A reply must not take longer than an asker waits, however large the spill is: once it has read enough it carries what it has, which
+// may be nothing, and a cursor to go on from. Points are then sums over a run of segments, and those of the next run are to be
+// added to them.
 
 import {
   type CoverageSpan,
@@ -29,6 +33,8 @@ const PAGE_BYTES_MAX = REPLY_BYTES_MAX - 64 * 1024;
 /** No point is shorter than this, so a page never has more of them. */
 const POINT_BYTES_MIN = 400;
 const SEGMENTS_PER_PAGE = 1000;
+/** About a second of reading when every row is wanted. */
+const SCAN_BYTES_MAX = 32 * 1024 * 1024;
 
 export interface SpillReaderOptions {
   readonly log: SegmentLog;
@@ -37,6 +43,8 @@ export interface SpillReaderOptions {
   readonly gaps: () => readonly Gap[];
   /** A segment turned out to be damaged; it has been set aside. */
   readonly onUnreadable: (error: SegmentUnreadableError) => void;
+  /** After this many bytes of rows a reply reads no further segment; 32 MiB by default. */
+  readonly scanBytesMax?: number;
 }
 
 interface SampleKey {
@@ -52,12 +60,34 @@ interface FoundSample extends SampleKey {
   readonly bytes: number;
 }
 
+/** Comes before every sample of its time. */
+const BEFORE_ANY = { seq: -1, host: '', unit: '', log: 0 };
+
+/** Of a segment: it keeps it when it is sealed. */
+interface SegmentPlace {
+  readonly log: number;
+  readonly first: number;
+}
+
+/** Where the points of a reply are from: segments in the order of the log, and those of their points that come after one. */
+interface PointsPlace {
+  readonly start: SegmentPlace;
+  /** First segment that is not read; null: to be found by reading. */
+  readonly end: SegmentPlace | null;
+  readonly after: PointKey | null;
+}
+
+const FIRST_SEGMENT: SegmentPlace = { log: 0, first: 0 };
+const BEHIND_ALL: SegmentPlace = { log: Number.MAX_SAFE_INTEGER, first: 0 };
+
 export class SpillReader {
   private readonly options: SpillReaderOptions;
   private readonly turn = new Exclusive();
+  private readonly scanBytesMax: number;
 
   constructor(options: SpillReaderOptions) {
     this.options = options;
+    this.scanBytesMax = options.scanBytesMax ?? SCAN_BYTES_MAX;
   }
 
   /** @throws {QueryError} `bad_cursor` */
@@ -83,10 +113,18 @@ export class SpillReader {
     const position = this.options.position();
     const found = new Smallest<FoundSample>(PAGE_BYTES_MAX, compareKeys);
     const filter = { ...filterOf(request), ...(after === null ? {} : { fromMs: Math.max(request.from_ms, after.ts) }) };
+    /** What is earlier has been read. */
+    let readToMs = Number.POSITIVE_INFINITY;
+    let scannedBytes = 0;
     for (const segment of this.inTime(filter)) {
       const { leftOut } = found;
-      if (leftOut !== null && (segment.fromMs as number) > leftOut.ts) break;
-      await this.forEachRow(segment, filter, (sample, timeMs) => {
+      const earliestMs = segment.fromMs as number;
+      if (leftOut !== null && earliestMs > leftOut.ts) break;
+      if (scannedBytes >= this.scanBytesMax && earliestMs > filter.fromMs) {
+        readToMs = earliestMs;
+        break;
+      }
+      scannedBytes += await this.forEachRow(segment, filter, (sample, timeMs) => {
         const cut = found.leftOut;
         if (cut !== null && timeMs > cut.ts) return;
         const read = sample();
@@ -98,30 +136,44 @@ export class SpillReader {
       });
     }
     const { items, hasMore } = found.take();
-    const last = items.at(-1);
-    const next = hasMore && last !== undefined ? writeCursor([last.ts, last.seq, last.host, last.unit, last.log]) : null;
+    const known = items.filter(({ ts }) => ts < readToMs);
+    const isCut = known.length < items.length || (!hasMore && readToMs !== Number.POSITIVE_INFINITY);
+    const last = isCut ? { ...BEFORE_ANY, ts: readToMs } : hasMore ? known.at(-1) : undefined;
+    const next = last === undefined ? null : writeCursor([last.ts, last.seq, last.host, last.unit, last.log]);
     const rest = JSON.stringify({ next, coverage: this.coverage(request), position });
-    return new JsonText(`{"samples":[${items.map(({ text }) => text).join(',')}],${rest.slice(1)}`);
+    return new JsonText(`{"samples":[${known.map(({ text }) => text).join(',')}],${rest.slice(1)}`);
   }
 
   private async points(request: RangeRequest, points: number): Promise<JsonText> {
-    const after = request.cursor ? pointCursor(request.cursor) : null;
+    const place = request.cursor ? pointCursor(request.cursor) : { start: FIRST_SEGMENT, end: null, after: null };
     const position = this.options.position();
     const filter = filterOf(request);
     const pointsMax = Math.ceil(PAGE_BYTES_MAX / POINT_BYTES_MIN);
-    const buckets = new Buckets({ fromMs: request.from_ms, toMs: request.to_ms, points, after, pointsMax });
-    for (const segment of this.inTime(filter)) {
-      await this.forEachRow(segment, filter, (sample) => {
+    const buckets = new Buckets({ fromMs: request.from_ms, toMs: request.to_ms, points, after: place.after, pointsMax });
+    let end = BEHIND_ALL;
+    let scannedBytes = 0;
+    for (const segment of this.inTime(filter).sort(compareSegments)) {
+      if (compareSegments(segment, place.start) < 0) continue;
+      if (place.end === null ? scannedBytes >= this.scanBytesMax : compareSegments(segment, place.end) >= 0) {
+        end = { log: segment.log, first: segment.first };
+        break;
+      }
+      scannedBytes += await this.forEachRow(segment, filter, (sample) => {
         const read = sample();
         if (read !== null) buckets.add(read);
       });
     }
     const page = buckets.take();
     const fitting = fittingTexts(page.points.map((point) => JSON.stringify(point)));
-    const last = page.points[fitting.length - 1];
+    const after = page.points[fitting.length - 1];
     const hasMore = page.hasMore || fitting.length < page.points.length;
-    const next = hasMore && last !== undefined ? writeCursor([last.host, last.unit, last.from_ms]) : null;
-    const rest = JSON.stringify({ next, coverage: this.coverage(request), position });
+    let next: PointsPlace | null = end === BEHIND_ALL ? null : { start: end, end: null, after: null };
+    if (hasMore && after !== undefined) next = { start: place.start, end, after };
+    const rest = JSON.stringify({
+      next: next === null ? null : writePointCursor(next),
+      coverage: this.coverage(request),
+      position,
+    });
     return new JsonText(`{"points":[${fitting.join(',')}],${rest.slice(1)}`);
   }
 
@@ -133,15 +185,20 @@ export class SpillReader {
       .sort((a, b) => (a.fromMs as number) - (b.fromMs as number));
   }
 
-  /** Reading awaits the disk or the decompressor for every block, so that whatever else is to be done gets its turn. */
+  /**
+   * Reading awaits the disk or the decompressor for every block, so that whatever else is to be done gets its turn.
+   * @returns bytes read
+   */
   private async forEachRow(
     segment: SegmentSummary,
     filter: RowFilter,
     visit: (sample: () => Sample | null, timeMs: number) => void,
-  ): Promise<void> {
+  ): Promise<number> {
     const test = createRowTest(filter, segment.log);
+    let bytes = 0;
     try {
       for await (const block of this.options.log.read(segment)) {
+        bytes += block.length;
         forEachLine(block, (start, end) => {
           const timeMs = test(block, start, end);
           if (timeMs !== null) visit(() => wantedSample(block.toString('utf8', start, end), filter), timeMs);
@@ -153,6 +210,7 @@ export class SpillReader {
       await this.options.log.setAside(error.segment, error.message);
       this.options.onUnreadable(error);
     }
+    return bytes;
   }
 
   private coverage({ from_ms, to_ms }: RangeRequest): CoverageSpan[] {
@@ -198,14 +256,31 @@ function compareKeys(a: SampleKey, b: SampleKey): number {
   return a.ts - b.ts || a.seq - b.seq || compareText(a.host, b.host) || compareText(a.unit, b.unit) || a.log - b.log;
 }
 
+function compareSegments(a: SegmentPlace, b: SegmentPlace): number {
+  return a.log - b.log || a.first - b.first;
+}
+
 function sampleCursor(cursor: string): SampleKey {
   const [ts, seq, host, unit, log] = readCursor(cursor, ['number', 'number', 'string', 'string', 'number']);
   return { ts, seq, host, unit, log };
 }
 
-function pointCursor(cursor: string): PointKey {
-  const [host, unit, from_ms] = readCursor(cursor, ['string', 'string', 'number']);
-  return { host, unit, from_ms };
+function pointCursor(cursor: string): PointsPlace {
+  const types = ['number', 'number', 'number', 'number', 'string', 'string', 'number'] as const;
+  const [log, first, endLog, endFirst, host, unit, from_ms] = readCursor(cursor, types);
+  const isRunKnown = host !== '';
+  return {
+    start: { log, first },
+    end: isRunKnown ? { log: endLog, first: endFirst } : null,
+    after: isRunKnown ? { host, unit, from_ms } : null,
+  };
+}
+
+/** A host has a name, so none means that a run begins. */
+function writePointCursor({ start, end, after }: PointsPlace): string {
+  const { log, first } = end ?? start;
+  const { host, unit, from_ms } = after ?? { host: '', unit: '', from_ms: 0 };
+  return writeCursor([start.log, start.first, log, first, host, unit, from_ms]);
 }
 
 interface CursorTypes {
