@@ -15,7 +15,9 @@ export interface GlobalOptions {
   readonly server?: string;
 }
 
-const GIVE_UP_MS = 3_000;
+const CONNECT_MS_MAX = 3_000;
+/** Of one request: a busy machine may need seconds to read a page of the spill; that nobody is there is known at once. */
+const ANSWER_MS_MAX = 10_000;
 
 /** The configuration for a service: file, variables, options. */
 export function serviceConfig(options: GlobalOptions): Config {
@@ -45,7 +47,7 @@ export async function withClient<T>(options: GlobalOptions, use: (client: Spillw
   const config = commandConfig(options);
   const link = await connectForCommand(config);
   try {
-    return await use(new SpillwayClient(link, { shards: config.shards, timeoutMs: GIVE_UP_MS }), config);
+    return await use(new SpillwayClient(link, { shards: config.shards, timeoutMs: ANSWER_MS_MAX }), config);
   } finally {
     await link.close();
   }
@@ -56,7 +58,7 @@ function connectForCommand(config: Config): Promise<NatsLink> {
     name: 'spillway command',
     logger: createLogger('command', 'silent'),
     signal: new AbortController().signal,
-    giveUpAfterMs: GIVE_UP_MS,
+    giveUpAfterMs: CONNECT_MS_MAX,
   });
 }
 

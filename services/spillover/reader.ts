@@ -33,8 +33,8 @@ const PAGE_BYTES_MAX = REPLY_BYTES_MAX - 64 * 1024;
 /** No point is shorter than this, so a page never has more of them. */
 const POINT_BYTES_MIN = 400;
 const SEGMENTS_PER_PAGE = 1000;
-/** About a second of reading when every row is wanted. */
-const SCAN_BYTES_MAX = 32 * 1024 * 1024;
+/** A segment of the default size: less than a second of reading, even when every row is wanted. */
+const SCAN_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface SpillReaderOptions {
   readonly log: SegmentLog;
@@ -43,7 +43,7 @@ export interface SpillReaderOptions {
   readonly gaps: () => readonly Gap[];
   /** A segment turned out to be damaged; it has been set aside. */
   readonly onUnreadable: (error: SegmentUnreadableError) => void;
-  /** After this many bytes of rows a reply reads no further segment; 32 MiB by default. */
+  /** After this many bytes of rows a reply reads no further segment; 16 MiB by default. */
   readonly scanBytesMax?: number;
 }
 
