@@ -33,7 +33,8 @@ export interface PointsInRange {
 const TRANSIT_WAIT_MS = 2_000;
 const TRANSIT_PAUSE_MS = 50;
 // A window evicts every few seconds, and reading the pages of its points takes milliseconds.
-const POINT_ATTEMPTS_MAX = 10;
+const WHOLE_ATTEMPTS_MAX = 3;
+const SERIES_ATTEMPTS_MAX = 10;
 
 /** All samples of the request, window and spill, each once, sorted. */
 export async function samplesOfShard(sources: RangeSources, request: RangeRequest): Promise<SamplesInRange> {
@@ -47,32 +48,34 @@ export async function samplesOfShard(sources: RangeSources, request: RangeReques
 
 /**
  * The request in buckets. Rows inside a bucket cannot be told apart, so the window must not move between its pages. When it
- * did, each series is read by itself: that is a single page, unless thousands of points are asked for.
- * @throws {QueryError} `unavailable` when the window moved every time
+ * does so every time, each series is read by itself: that is a single page, unless thousands of points are asked for.
+ * @throws {QueryError} `unavailable` when the window moved even then
  */
 export async function pointsOfShard(sources: RangeSources, request: RangeRequest): Promise<PointsInRange> {
-  const whole = await readPoints(sources, request);
-  if (!whole.hasMoved) return whole;
-  const series = new Map(whole.points.map(({ host, unit }) => [seriesKey(host, unit), { host, unit }]));
+  const whole = await readSteadyPoints(sources, request, WHOLE_ATTEMPTS_MAX);
+  if (whole !== null) return whole;
+  const moved = await readPages(sources, sources.window, request);
+  const spill = await readSpill(sources, request, moved);
+  const series = new Map([...moved.points, ...spill.points].map(({ host, unit }) => [seriesKey(host, unit), { host, unit }]));
   const points: Point[] = [];
-  for (const one of series.values()) points.push(...(await readSteadyPoints(sources, { ...request, ...one })));
-  return { points: mergePoints([], points), coverage: whole.coverage };
-}
-
-async function readSteadyPoints(sources: RangeSources, request: RangeRequest): Promise<Point[]> {
-  for (let attempt = 0; attempt < POINT_ATTEMPTS_MAX; attempt++) {
-    const { points, hasMoved } = await readPoints(sources, request);
-    if (!hasMoved) return points;
+  for (const one of series.values()) {
+    const steady = await readSteadyPoints(sources, { ...request, ...one }, SERIES_ATTEMPTS_MAX);
+    if (steady === null)
+      throw new QueryError('unavailable', 'rows left the window each time it was read; ask for fewer points or a shorter time');
+    points.push(...steady.points);
   }
-  throw new QueryError('unavailable', 'rows left the window each time it was read; ask for fewer points or a shorter time');
+  return { points: mergePoints([], points), coverage: coverageOf(request, moved.coverage, spill) };
 }
 
-/** When the window moved, every series is among the points, but their numbers are not to be used. */
-async function readPoints(sources: RangeSources, request: RangeRequest): Promise<PointsInRange & { hasMoved: boolean }> {
-  const window = await readPages(sources, sources.window, request);
-  const spill = await readSpill(sources, request, window);
-  const points = mergePoints(spill.points, window.points);
-  return { points, coverage: coverageOf(request, window.coverage, spill), hasMoved: window.hasMoved };
+/** Null when the window moved every time. The spill, which may take long to read, is read once. */
+async function readSteadyPoints(sources: RangeSources, request: RangeRequest, attempts: number): Promise<PointsInRange | null> {
+  for (let attempt = 0; attempt < attempts; attempt++) {
+    const window = await readPages(sources, sources.window, request);
+    if (window.hasMoved) continue;
+    const spill = await readSpill(sources, request, window);
+    return { points: mergePoints(spill.points, window.points), coverage: coverageOf(request, window.coverage, spill) };
+  }
+  return null;
 }
 
 interface Pages {

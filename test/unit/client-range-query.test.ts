@@ -161,15 +161,23 @@ describe('range over window and spill', () => {
 
   const countOf = (points: Point[]): number => points.reduce((sum, point) => sum + point.metrics.cpu_percent.count, 0);
 
-  test('when the window moved between pages of points, each series is read by itself', async () => {
+  const still = { evict: 0, sync: 0 };
+  const oneRow = { evict: 1, sync: 1 };
+
+  test('when the window moved between pages of points, it is read again', async () => {
     const held = tenRows.flatMap((row) => [row, { ...row, unit: 'db' }]);
-    const model = new ShardModel(held, 12, [
-      { evict: 0, sync: 0 },
-      { evict: 2, sync: 2 },
-    ]);
+    const model = new ShardModel(held, 12, [still, oneRow]);
     const { points } = await pointsOfShard(model.sources(), { ...all, max_points: 10 });
     expect(countOf(points)).toBe(20);
     expect(model.windowRequests).toBe(2 + 2);
+  });
+
+  test('when it moves each time, each series is read by itself', async () => {
+    const held = tenRows.flatMap((row) => [row, { ...row, unit: 'db' }]);
+    const model = new ShardModel(held, 12, [still, oneRow, still, oneRow, still, oneRow]);
+    const { points } = await pointsOfShard(model.sources(), { ...all, max_points: 10 });
+    expect(countOf(points)).toBe(20);
+    expect(model.windowRequests, 'three times whole, once for the names, once for each series').toBe(3 * 2 + 2 + 2);
   });
 
   test('points of a window that never holds still are refused, not guessed', async () => {
