@@ -2,10 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Batch } from '#shared/contract/batch';
 import { checkEvictionBody } from '#shared/contract/eviction';
-import { ALL_METRIC_NAMES, STATES } from '#shared/contract/metrics';
+import { STATES } from '#shared/contract/metrics';
 import { formatRow, parseRow, type Row, rowPrefix } from '#shared/contract/row';
 import { evictionEvents } from '../../services/store/core/eviction-events.ts';
 import { Window } from '../../services/store/core/window.ts';
+import { rowsOfBatch } from '../support/batches.ts';
 
 // The model: the log as an array of messages, each with the lines it stands for, and a floor.
 
@@ -24,27 +25,13 @@ class Model {
     const before = this.ticks.get(key);
     const isDuplicate = before !== undefined && before >= floor;
     if (!isDuplicate) this.ticks.set(key, seq);
-    this.messages.push({ seq, arrivalMs, lines: isDuplicate ? [] : linesOf(batch, seq) });
+    this.messages.push({ seq, arrivalMs, lines: isDuplicate ? [] : rowsOfBatch(batch, seq) });
     return !isDuplicate;
   }
 
   lines(from: number, to: number): string[] {
     return this.messages.filter(({ seq }) => seq >= from && seq < to).flatMap(({ lines }) => lines);
   }
-}
-
-function linesOf(batch: Batch, seq: number): string[] {
-  return batch.unit.map((unit, i) =>
-    formatRow(
-      rowPrefix(batch.host, unit),
-      seq,
-      batch.state[i] as (typeof STATES)[number],
-      batch.pid[i] ?? Number.NaN,
-      batch.started[i] ?? Number.NaN,
-      new Date(batch.ts).toISOString(),
-      ALL_METRIC_NAMES.map((name) => batch[name]?.[i] ?? Number.NaN),
-    ),
-  );
 }
 
 const text = (body: Uint8Array): string[] => new TextDecoder().decode(body).split('\n').slice(0, -1);

@@ -1,7 +1,8 @@
 // Batches for tests: only what a test is about needs to be said.
 
 import type { Batch } from '#shared/contract/batch';
-import { ALL_METRIC_NAMES, type AnyMetricName } from '#shared/contract/metrics';
+import { ALL_METRIC_NAMES, type AnyMetricName, type State } from '#shared/contract/metrics';
+import { formatRow, rowPrefix } from '#shared/contract/row';
 
 export interface BatchParts {
   host?: string;
@@ -38,4 +39,19 @@ export function batch(parts: BatchParts): Batch {
     started: units.map(() => EPOCH_MS - 10_000),
     ...columns,
   };
+}
+
+/** What leaves the window of a batch that the log has at `seq`: a line for each unit, without its end. */
+export function rowsOfBatch(batch: Batch, seq: number): string[] {
+  return batch.unit.map((unit, i) =>
+    formatRow(
+      rowPrefix(batch.host, unit),
+      seq,
+      batch.state[i] as State,
+      batch.pid[i] ?? Number.NaN,
+      batch.started[i] ?? Number.NaN,
+      new Date(batch.ts).toISOString(),
+      ALL_METRIC_NAMES.map((name) => batch[name]?.[i] ?? Number.NaN),
+    ),
+  );
 }
