@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { realDisk } from '#shared/segments/disk';
+import { type DiskFile, realDisk } from '#shared/segments/disk';
 import { readGzipMetadata } from '#shared/segments/gzip-member';
 import { DirectoryRefusedError, DiskFailedError, SegmentLimitError, SegmentUnreadableError } from '#shared/segments/segment-errors';
 import { eventually } from '../support/eventually.ts';
@@ -193,6 +193,26 @@ describe('deleting what is done with', () => {
 });
 
 describe('sealing', () => {
+  test('a segment is read through one buffer, whatever its size', async () => {
+    const buffers = new Map<string, Set<ArrayBufferLike>>();
+    const open = async (path: string, flags: string): Promise<DiskFile> => {
+      const file = await realDisk.open(path, flags);
+      const read = file.read.bind(file);
+      file.read = (buffer, ...rest) => {
+        buffers.set(path, (buffers.get(path) ?? new Set()).add(buffer.buffer));
+        return read(buffer, ...rest);
+      };
+      return file;
+    };
+    const { log } = await openLog(directory, { bytesMax: 10_000_000, segmentBytesMax: 1_000_000, disk: { ...realDisk, open } });
+    const entries = Array.from({ length: 13 }, (_, i) => entryOf(i + 1, 10, { padding: 10_000 }));
+    await log.append(entries);
+    await sealed(log);
+    expect(await readAll(log)).toEqual(linesOf(entries));
+    await log.close();
+    expect(buffers.get(join(directory, raw(1)))?.size).toBe(1);
+  });
+
   test('gunzip, zcat and zlib read what was written, and the header tells what is inside', async () => {
     const { log, events } = await openLog(directory);
     const entries = Array.from({ length: 30 }, (_, i) => entryOf(i + 1, 3));

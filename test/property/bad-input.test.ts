@@ -3,7 +3,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Batch, encodeBatch, parseBatch } from '#shared/contract/batch';
+import { type Batch, encodeBatch, type Parsed, parseBatch } from '#shared/contract/batch';
 import { checkEvictionBody, EVICTION_HEADERS, evictionHeaders, isFromStore, parseEvictionHead } from '#shared/contract/eviction';
 import { METRIC_NAMES } from '#shared/contract/metrics';
 import { formatRow, parseRow, rowPrefix, sampleOfRow } from '#shared/contract/row';
@@ -11,6 +11,7 @@ import { decodeToken } from '#shared/contract/series';
 import { strayProblem } from '../../services/spillover/core/stray-event.ts';
 import { badBatch, goodBatch } from '../fuzz/bad-batches.ts';
 import { badEvent } from '../fuzz/bad-events.ts';
+import { batch } from '../support/batches.ts';
 
 const LOG = 1_763_678_400_000;
 
@@ -83,7 +84,52 @@ describe('batches', () => {
     );
     expect(accepted).toBeGreaterThan(20);
   });
+
+  test('what is read without the schema is what the schema reads', () => {
+    let accepted = 0;
+    const absent = fc.oneof(
+      { arbitrary: fc.constant(''), weight: 4 },
+      { arbitrary: fc.constantFrom(...Object.keys(batch({ tick: 1, metrics: { cpu_percent: 1 } }))), weight: 1 },
+    );
+    const usual = fc
+      .tuple(goodBatch, fc.constantFrom({}, { part: 0, parts: 2 }), absent)
+      .map(([good, part, key]) => JSON.stringify({ ...good, ...part, [key]: undefined }));
+    const value = fc.constantFrom(
+      ...['-0', '0', '0.5', '1', '-1', '8640000000000001', '9007199254740993', '1e999', '1e308', 'null', 'true', '""', '{}'],
+    );
+    const edit = fc.record({ at: fc.nat(), value });
+    const texts = fc.oneof(
+      fc.tuple(usual, edits).map(([text, changes]) => edited(text, changes)),
+      // A whole value for another one, so that most of them are still JSON.
+      fc.tuple(usual, fc.array(edit, { maxLength: 2 })).map(([text, changes]) => changes.reduce(withValue, text)),
+      badBatch.map(({ payload }) => Buffer.from(payload).toString()),
+    );
+    fc.assert(
+      fc.property(texts, (text) => {
+        // An unknown key is ignored, but it is nothing that our collector writes: the schema reads it.
+        const [parsed, bySchema] = [text, text.replace('{"', '{"later":0,"')].map((one) =>
+          withoutText(parseBatch(Buffer.from(one), 'host-0')),
+        );
+        expect(parsed).toEqual(bySchema);
+        if (parsed?.ok) accepted++;
+      }),
+      { numRuns: 5_000 },
+    );
+    expect(accepted).toBeGreaterThan(500);
+  });
 });
+
+/** What is said about a text that is too large or no JSON differs by the key that was added. */
+function withoutText(parsed: Parsed<Batch>): Parsed<Batch> {
+  return parsed.ok || !['not_json', 'too_large'].includes(parsed.reason) ? parsed : { ...parsed, detail: '' };
+}
+
+/** Puts another value in the place of the number, the null or the string that is the `at`-th of the text. */
+function withValue(text: string, { at, value }: { at: number; value: string }): string {
+  const places = [...text.matchAll(/(?<=[[:,])("[^"]*"|-?[\d.]+|null|true|false)(?=[\],}])/g)];
+  const place = places[at % places.length];
+  return place === undefined ? text : text.slice(0, place.index) + value + text.slice(place.index + place[0].length);
+}
 
 describe('eviction events', () => {
   test('a bad one is refused for its reason', () => {

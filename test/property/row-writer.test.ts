@@ -4,7 +4,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ALL_METRIC_NAMES, METRIC_NAMES, STATES } from '#shared/contract/metrics';
 import { formatRow, rowPrefix } from '#shared/contract/row';
-import { RowWriter } from '../../services/store/core/row-writer.ts';
+import { unitHash } from '#shared/contract/series';
+import { hostPart, pieceOf, RowWriter } from '../../services/store/core/row-writer.ts';
 
 const value = fc.oneof(
   fc.constant(Number.NaN),
@@ -33,7 +34,10 @@ const value = fc.oneof(
   fc.nat({ max: 20 }).map((digits) => 10 ** digits),
 );
 const count = fc.oneof(fc.constant(Number.NaN), fc.maxSafeNat());
-const name = fc.oneof(fc.string({ unit: 'binary', minLength: 1, maxLength: 20 }), fc.constantFrom('"\\\n\u0001', 'ü', 'x'.repeat(255)));
+const name = fc.oneof(
+  fc.string({ unit: 'binary', minLength: 1, maxLength: 20 }),
+  fc.constantFrom('"\\\n\u0001', 'a"', 'a\\', 'a\u001f', ' ~', 'a\u007f', 'ü', 'x'.repeat(255)),
+);
 const row = fc.record({
   host: name,
   unit: name,
@@ -57,7 +61,9 @@ test('a row written as bytes is the row of the contract, and one that does not f
         const fits = Buffer.byteLength(fitting.join('') + line) <= bytesMax;
         if (fits) fitting.push(line);
         const columns = values.map((one) => Float64Array.of(Number.NaN, one));
-        expect(writer.row(Buffer.from(prefix), seq, state, pid, started, Buffer.from(timestamp), columns, 1)).toBe(fits);
+        const hash = unitHash(host, unit);
+        const series = [Number.parseInt(hash.slice(0, 8), 16), Number.parseInt(hash.slice(8), 16), hostPart(host), unit] as const;
+        expect(writer.row(...series, seq, state, pid, started, pieceOf(timestamp), columns, 1)).toBe(fits);
       }
       const first = Buffer.byteLength(fitting[0] ?? '');
       expect(Buffer.from(writer.take(first)).toString()).toBe(fitting[0] ?? '');

@@ -5,13 +5,12 @@
 // directory; remove the raw file; sync the directory. Interrupted anywhere, opening finishes or undoes it. The budget may
 // delete the segment meanwhile: then its temporary file goes with it and the sealing ends there.
 
-import { pipeline, Readable } from 'node:stream';
+import type { Writable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import type { Segment } from './catalogue.ts';
 import { type DiskFile, isMissing, writeWhole } from './disk.ts';
 import type { Exclusive } from './exclusive.ts';
 import { createCompressor, gzipHeader, gzipTrailer } from './gzip-member.ts';
-import { readChunks } from './line-blocks.ts';
 import { fileSize, pathOf, removeFile, type SegmentDirectory, syncNames } from './segment-directory.ts';
 import { DiskFailedError, isDiskFailure, syncOrFail, textOf } from './segment-errors.ts';
 import { sealedName, TEMPORARY_SUFFIX } from './segment-name.ts';
@@ -29,6 +28,8 @@ export interface SealingHost {
   /** Only the sealed file is there. Call within `exclusive`. */
   replaced(segment: Segment, diskBytes: number): void;
 }
+
+const CHUNK_BYTES = 256 * 1024;
 
 export type SealingOutcome = 'sealed' | 'not_wanted' | 'put_off';
 
@@ -132,21 +133,28 @@ export class Sealer {
 
 /** The whole gzip file of a raw segment, in chunks. */
 async function* gzipped(raw: DiskFile, segment: Segment): AsyncGenerator<Buffer> {
-  const { contentBytes } = segment;
-  let crc = 0;
-  let bytes = 0;
-  async function* contents(): AsyncGenerator<Buffer> {
-    for await (const chunk of readChunks(raw, 0, contentBytes)) {
-      crc = crc32(chunk, crc);
-      bytes += chunk.length;
-      yield chunk;
-    }
-  }
   yield gzipHeader(segment);
   const compressor = createCompressor();
-  // The callback only takes delivery of the error: reading the compressor throws the same one.
-  pipeline(Readable.from(contents(), { objectMode: false }), compressor, () => undefined);
+  const fed = feed(compressor, raw, segment);
+  // Reading the compressor throws it then.
+  fed.catch((error: Error) => compressor.destroy(error));
   for await (const chunk of compressor) yield chunk as Buffer;
-  if (bytes !== contentBytes) throw new Error(`${segment.name} has ${bytes} bytes, ${contentBytes} were written`);
-  yield gzipTrailer(crc, contentBytes);
+  yield gzipTrailer(await fed, segment.contentBytes);
+}
+
+/** Through one buffer, over and over: one for every chunk would be as much garbage as the segment is large. @returns crc32 of the contents */
+async function feed(compressor: Writable, raw: DiskFile, { name, contentBytes }: Segment): Promise<number> {
+  const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
+  let crc = 0;
+  let at = 0;
+  while (at < contentBytes) {
+    const { bytesRead } = await raw.read(buffer, 0, Math.min(buffer.length, contentBytes - at), at);
+    if (bytesRead === 0) throw new Error(`${name} has ${at} bytes, ${contentBytes} were written`);
+    at += bytesRead;
+    const chunk = buffer.subarray(0, bytesRead);
+    crc = crc32(chunk, crc);
+    await new Promise<void>((resolve, reject) => compressor.write(chunk, (error) => (error ? reject(error) : resolve())));
+  }
+  compressor.end();
+  return crc;
 }

@@ -138,13 +138,18 @@ export class Catalog {
   }
 
   hashOf(series: number): string {
-    const high = this.hashes[2 * series] as number;
-    const low = this.hashes[2 * series + 1] as number;
-    if (high !== 0 || low !== 0) return hex(high) + hex(low);
-    const hash = unitHash(this.hostOf(series).name, this.unitOf(series));
-    this.hashes[2 * series] = Number.parseInt(hash.slice(0, 8), 16);
-    this.hashes[2 * series + 1] = Number.parseInt(hash.slice(8), 16);
-    return hash;
+    return hex(this.hashWord(series, 0)) + hex(this.hashWord(series, 1));
+  }
+
+  /** Eight hex digits of the hash as a number: the first (0) or the last (1). Written as text they cost more than the rest of a row. */
+  hashWord(series: number, word: 0 | 1): number {
+    const at = 2 * series;
+    if (this.hashes[at] === 0 && this.hashes[at + 1] === 0) {
+      const hash = unitHash(this.hostOf(series).name, this.unitOf(series));
+      this.hashes[at] = Number.parseInt(hash.slice(0, 8), 16);
+      this.hashes[at + 1] = Number.parseInt(hash.slice(8), 16);
+    }
+    return this.hashes[at + word] as number;
   }
 
   source(id: number): Source {

@@ -4,10 +4,9 @@
 
 import { crc32 } from 'node:zlib';
 import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionReason } from '#shared/contract/eviction';
-import { rowPrefix } from '#shared/contract/row';
-import type { Catalog } from './catalog.ts';
+import type { Catalog, Host } from './catalog.ts';
 import type { Columns } from './columns.ts';
-import { RowWriter } from './row-writer.ts';
+import { hostPart, type Piece, pieceOf, RowWriter } from './row-writer.ts';
 import type { Window } from './window.ts';
 
 export interface EvictionPlan {
@@ -94,13 +93,14 @@ class Body {
   private readonly writer: RowWriter;
   private readonly catalog: Catalog;
   private readonly columns: Columns;
-  private readonly prefixes = new Map<number, Uint8Array>();
   private rows = 0;
   private batchAt = 0;
   private batchRows = 0;
   private batch = 0;
   private shape: Uint32Array = new Uint32Array();
-  private timestamp: Uint8Array = new Uint8Array();
+  private timestamp: Piece = pieceOf('');
+  private host: Host | null = null;
+  private hostPart: Uint8Array = new Uint8Array();
 
   constructor(bytesMax: number, catalog: Catalog, columns: Columns) {
     this.writer = new RowWriter(bytesMax);
@@ -113,7 +113,7 @@ class Body {
     this.batchRows = 0;
     this.batch = batch;
     this.shape = this.catalog.shape(this.columns.shape[batch] as number);
-    this.timestamp = Buffer.from(new Date(this.columns.ts[batch] as number).toISOString(), 'latin1');
+    this.timestamp = pieceOf(new Date(this.columns.ts[batch] as number).toISOString());
   }
 
   /**
@@ -127,8 +127,16 @@ class Body {
     const row = (columns.rowStart[batch] as number) + place;
     const incarnation = columns.incarnation[row] as number;
     const { state, pid, started } = catalog.incarnations;
+    const host = catalog.hostOf(series);
+    if (host !== this.host) {
+      this.host = host;
+      this.hostPart = hostPart(host.name);
+    }
     const isAdded = this.writer.row(
-      this.prefixOf(series),
+      catalog.hashWord(series, 0),
+      catalog.hashWord(series, 1),
+      this.hostPart,
+      catalog.unitOf(series),
       columns.seq[batch] as number,
       state[incarnation] as number,
       pid[incarnation] as number,
@@ -158,14 +166,5 @@ class Body {
     this.batchAt = 0;
     this.batchRows = 0;
     return taken;
-  }
-  private prefixOf(series: number): Uint8Array {
-    let prefix = this.prefixes.get(series);
-    if (prefix === undefined) {
-      const { catalog } = this;
-      prefix = Buffer.from(rowPrefix(catalog.hostOf(series).name, catalog.unitOf(series), catalog.hashOf(series)));
-      this.prefixes.set(series, prefix);
-    }
-    return prefix;
   }
 }

@@ -2,55 +2,91 @@
 // What it writes is the row of the contract; a property test holds it equal to what JSON.stringify writes.
 
 import { ALL_METRIC_NAMES, METRIC_NAMES, STATES } from '#shared/contract/metrics';
-import { LINE_BREAK } from '#shared/contract/row';
 
 const ZERO = 0x30;
+const HEX_DIGITS = Buffer.from('0123456789abcdef', 'latin1');
+const SPACE = 0x20;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const TILDE = 0x7e;
 /** Digits that fit arithmetic on 32 bits. */
 const BILLION = 1_000_000_000;
 
-const bytesOf = (text: string): Uint8Array => Buffer.from(text, 'latin1');
-const STATE_KEYS = STATES.map((state) => bytesOf(`,"state":"${state}","pid":`));
-const STARTED_KEY = bytesOf(',"started":');
-const TIMESTAMP_KEY = bytesOf(',"sample":{"timestamp":"');
-const METRIC_KEYS = ALL_METRIC_NAMES.map((name, i) => bytesOf(`${i === 0 ? '"' : ''},"${name}":`));
-const NULL = bytesOf('null');
-const END = Uint8Array.of(0x7d, 0x7d, LINE_BREAK);
+/** ASCII text, eight bytes to a number, zeros at its end: writing such numbers is five times as fast as writing bytes. */
+export interface Piece {
+  readonly words: Float64Array;
+  /** Of the text, without the zeros. */
+  readonly length: number;
+}
+
+/** @param text ASCII: eight of its characters are never NaN, so as a number they stay as they are */
+export function pieceOf(text: string): Piece {
+  const bytes = Buffer.alloc(Math.ceil(text.length / 8) * 8);
+  bytes.write(text, 'latin1');
+  return { words: Float64Array.from({ length: bytes.length / 8 }, (_, i) => bytes.readDoubleLE(8 * i)), length: text.length };
+}
+
+const HASH_KEY = pieceOf('{"unit_hash":"');
+const SEQ_KEY = pieceOf(',"seq":');
+const STATE_KEYS = STATES.map((state) => pieceOf(`,"state":"${state}","pid":`));
+const STARTED_KEY = pieceOf(',"started":');
+const TIMESTAMP_KEY = pieceOf(',"sample":{"timestamp":"');
+const METRIC_KEYS = ALL_METRIC_NAMES.map((name, i) => pieceOf(`${i === 0 ? '"' : ''},"${name}":`));
+const NULL = pieceOf('null');
+const END = pieceOf('}}\n');
 /** Above the longest row: two names of at most 255 bytes as subject tokens, and numbers of at most 24 characters. */
 const ROW_BYTES_MAX = 4_096;
+
+/** What stands between the hash and the unit in every row of a host. */
+export function hostPart(host: string): Uint8Array {
+  return Buffer.from(`","host":${JSON.stringify(host)},"unit":`);
+}
 
 export class RowWriter {
   length = 0;
   private readonly bytes: Buffer;
+  private readonly view: DataView;
   private readonly bytesMax: number;
 
   /** @param bytesMax of all rows that are held at a time */
   constructor(bytesMax: number) {
     this.bytes = Buffer.allocUnsafe(bytesMax + ROW_BYTES_MAX);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length);
     this.bytesMax = bytesMax;
   }
 
   /**
    * Writes a row with its line break.
-   * @param prefix from `rowPrefix`, as bytes
+   * @param hashHigh the first eight hex digits as a number
+   * @param hashLow the last eight
+   * @param host from `hostPart`
    * @param state code: index into `STATES`
-   * @param timestamp ISO 8601 in UTC with milliseconds, as bytes
+   * @param timestamp ISO 8601 in UTC with milliseconds
    * @param metrics columns in table order; the row's values are at `row`, NaN means not known
    * @returns false, with nothing written, when it does not fit
    */
   row(
-    prefix: Uint8Array,
+    hashHigh: number,
+    hashLow: number,
+    host: Uint8Array,
+    unit: string,
     seq: number,
     state: number,
     pid: number,
     started: number,
-    timestamp: Uint8Array,
+    timestamp: Piece,
     metrics: readonly Float64Array[],
     row: number,
   ): boolean {
     const start = this.length;
-    this.put(prefix);
+    this.put(HASH_KEY);
+    this.hex(hashHigh);
+    this.hex(hashLow);
+    this.copy(host);
+    this.name(unit);
+    this.put(SEQ_KEY);
     this.number(seq);
-    this.put(STATE_KEYS[state] as Uint8Array);
+    this.put(STATE_KEYS[state] as Piece);
     this.number(pid);
     this.put(STARTED_KEY);
     this.number(started);
@@ -60,7 +96,7 @@ export class RowWriter {
       const value = (metrics[metric] as Float64Array)[row] as number;
       // Extra metrics are written where they are known.
       if (metric >= METRIC_NAMES.length && Number.isNaN(value)) continue;
-      this.put(METRIC_KEYS[metric] as Uint8Array);
+      this.put(METRIC_KEYS[metric] as Piece);
       this.number(value);
     }
     this.put(END);
@@ -77,18 +113,53 @@ export class RowWriter {
     return taken;
   }
 
-  /** Short pieces: copying them byte by byte is faster than a call that copies. */
-  private put(piece: Uint8Array): void {
+  /** The zeros at the end of a piece are written too; what comes next is written over them. */
+  private put({ words, length }: Piece): void {
+    for (let i = 0, at = this.length; i < words.length; i++, at += 8) this.view.setFloat64(at, words[i] as number, true);
+    this.length += length;
+  }
+
+  /** Some bytes: copying them one by one is faster than a call that copies. */
+  private copy(some: Uint8Array): void {
     const { bytes } = this;
     let at = this.length;
-    for (let i = 0; i < piece.length; i++) bytes[at++] = piece[i] as number;
+    for (let i = 0; i < some.length; i++) bytes[at++] = some[i] as number;
     this.length = at;
   }
 
+  /** As a JSON string. */
+  private name(name: string): void {
+    const start = this.length;
+    this.bytes[this.length++] = QUOTE;
+    if (this.ascii(name)) this.bytes[this.length++] = QUOTE;
+    else this.length = start + this.bytes.write(JSON.stringify(name), start);
+  }
+
+  /** @returns false when there is a character that JSON escapes, or one of several bytes; what was written then is no name */
+  private ascii(text: string): boolean {
+    const { bytes } = this;
+    let at = this.length;
+    for (let i = 0; i < text.length; i++) {
+      const code = text.charCodeAt(i);
+      if (code < SPACE || code > TILDE || code === QUOTE || code === BACKSLASH) return false;
+      bytes[at++] = code;
+    }
+    this.length = at;
+    return true;
+  }
+
+  /** @param word 32 bits */
+  private hex(word: number): void {
+    for (let shift = 28; shift >= 0; shift -= 4) this.bytes[this.length++] = HEX_DIGITS[(word >>> shift) & 0xf] as number;
+  }
+
   private number(value: number): void {
+    if (value >= 0 && value <= Number.MAX_SAFE_INTEGER && Math.floor(value) === value) {
+      this.integer(value);
+      return;
+    }
     const hundredths = Math.round(value * 100);
     if (Number.isNaN(value)) this.put(NULL);
-    else if (value >= 0 && value <= Number.MAX_SAFE_INTEGER && Math.floor(value) === value) this.integer(value);
     else if (value >= 0 && hundredths < BILLION && hundredths / 100 === value) this.hundredths(hundredths);
     else this.length += this.bytes.write(`${value}`, this.length, 'latin1');
   }
