@@ -107,7 +107,9 @@ class Supervisor {
     const isMonitoringItself = Object.keys(this.config.units).length === 0;
     const own = ownUnits(this.directory, [...this.children.map((child) => child.name), ...names]);
     const units = isMonitoringItself ? own : this.config.units;
-    writeEffectiveConfig(this.directory, this.config, { servers, units });
+    // The collector is among them then.
+    const own_unit = this.config.own_unit && !isMonitoringItself;
+    writeEffectiveConfig(this.directory, { ...this.config, own_unit }, { servers, units });
     this.decisions = { servers, units: own };
     const config = { ...this.config, nats: { ...this.config.nats, servers } };
     const link = await this.connect(config);
@@ -122,10 +124,11 @@ class Supervisor {
   private reload(): void {
     if (this.decisions === null || this.ending.signal.aborted) return;
     try {
-      const { units, units_max } = this.read();
+      const { units, units_max, own_unit: isWanted } = this.read();
       const { servers, units: own } = this.decisions;
       const isMonitoringItself = Object.keys(units).length === 0;
-      writeEffectiveConfig(this.directory, { ...this.config, units_max }, { servers, units: isMonitoringItself ? own : units });
+      const own_unit = isWanted && !isMonitoringItself;
+      writeEffectiveConfig(this.directory, { ...this.config, units_max, own_unit }, { servers, units: isMonitoringItself ? own : units });
       say('The units of the configuration were read again.');
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;

@@ -20,7 +20,7 @@ import { extraMetrics } from './core/extra-metrics.ts';
 import { Outbox } from './core/outbox.ts';
 import { Publication } from './core/publication.ts';
 import { TickSchedule } from './core/tick-schedule.ts';
-import { unitTargets } from './core/unit-target.ts';
+import { collectorTargets } from './core/unit-target.ts';
 import { UnitWatch } from './core/unit-watch.ts';
 import { collect, IN_FLIGHT_MAX } from './pipeline.ts';
 import { isInContainer, OWN_PROCFS } from './procfs/pid-namespace.ts';
@@ -57,9 +57,9 @@ export async function startCollector({
   disk,
   flushMsMax = FLUSH_MS_MAX,
 }: CollectorOptions): Promise<RunningService> {
-  const targets = unitTargets(config.units);
+  const targets = collectorTargets(config);
   const extras = extraMetrics(config);
-  const sampler = createSampler(config.sampler, targets, { procfs: config.procfs, extras });
+  const sampler = createSampler(config.sampler, targets, { procfs: config.procfs, dockerRoot: config.docker_root, extras });
   const outbox = new Outbox({ bytesMax: config.outbox_max_bytes, inFlightMax: IN_FLIGHT_MAX });
   const tally = emptyTally();
   tally.units = targets.length;
@@ -78,7 +78,7 @@ export async function startCollector({
     tally,
     logger,
   };
-  if (targets.length === 0) logger.warn('no units are configured');
+  if (Object.keys(config.units).length === 0) logger.warn('no units are configured');
   if (platform() === 'linux' && config.procfs === OWN_PROCFS && isInContainer()) {
     logger.info('this process is in a container: it sees the processes of its own pid namespace, not those of the host; see procfs');
   }

@@ -11,9 +11,8 @@ import { SetupError } from '#shared/runtime/service';
 import type { ProcessReading, UnitReading } from './core/unit-reading.ts';
 import { isFromTable, type UnitTarget } from './core/unit-target.ts';
 import { GONE, ProcFiles } from './procfs/proc-files.ts';
-import { absenceReason, type ResolvedUnit, readPidfile, UnitResolver } from './procfs/unit-resolver.ts';
+import { absenceReason, type ResolvedUnit, readPidfile, UnitResolver, type UnitResolverOptions } from './procfs/unit-resolver.ts';
 import type { NamedUnit, Sampler } from './sampler.ts';
-import type { SystemgDirectory } from './systemg-directory.ts';
 
 /** pidusage forgets a process that it was not asked for in this time; it looks twice in it. */
 const HISTORY_MS = 2_000;
@@ -41,7 +40,7 @@ interface Known {
 export class PidusageSampler implements Sampler {
   readonly problems: readonly string[] = [];
   readonly #listsProcesses: boolean;
-  readonly #systemg = new Map<string, SystemgDirectory>();
+  readonly #resolverOptions: UnitResolverOptions;
   #targets: readonly UnitTarget[] = [];
   #resolver: UnitResolver | null = null;
   #units: readonly ResolvedUnit[] = [];
@@ -55,8 +54,9 @@ export class PidusageSampler implements Sampler {
    * @param listsProcesses whether there is a procfs to find matches and descendants with
    * @throws {SetupError} if there is none and the targets need one
    */
-  constructor(targets: readonly UnitTarget[], listsProcesses: boolean) {
+  constructor(targets: readonly UnitTarget[], listsProcesses: boolean, options: Pick<UnitResolverOptions, 'dockerRoot'> = {}) {
     this.#listsProcesses = listsProcesses;
+    this.#resolverOptions = { systemg: new Map(), ...options };
     this.retarget(targets);
   }
 
@@ -72,7 +72,7 @@ export class PidusageSampler implements Sampler {
       );
     }
     this.#targets = targets;
-    this.#resolver = this.#listsProcesses ? new UnitResolver(new ProcFiles(), targets, { systemg: this.#systemg }) : null;
+    this.#resolver = this.#listsProcesses ? new UnitResolver(new ProcFiles(), targets, this.#resolverOptions) : null;
   }
 
   get processes(): number {

@@ -28,7 +28,7 @@ import {
 import { BATCH_BYTES_MAX, type EncodedBatch, encodeBatch } from '#shared/contract/batch';
 import type { LifecycleEvent } from '#shared/contract/lifecycle';
 import type { ExtraMetricName } from '#shared/contract/metrics';
-import { decodeToken, shardOf, unitHash } from '#shared/contract/series';
+import { decodeToken, shardOf } from '#shared/contract/series';
 import type { NatsLink } from '#shared/nats/connection';
 import { isPermissionViolation, isStreamFull, isUnanswered, messageOf } from '#shared/nats/errors';
 import { PADDING_BYTES_MAX, publishToLog } from '#shared/nats/full-stream';
@@ -37,12 +37,13 @@ import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import { SetupError } from '#shared/runtime/service';
 import { pause } from '#shared/runtime/wait';
 import { Backoff } from './core/backoff.ts';
+import { LiveSamples } from './core/live-samples.ts';
 import type { Outbox, SpoolOccasion } from './core/outbox.ts';
 import type { Publication, Published } from './core/publication.ts';
-import { batchOf, liveSampleOf, type TickHead } from './core/tick-batch.ts';
+import { batchOf, type TickHead } from './core/tick-batch.ts';
 import type { TickSchedule } from './core/tick-schedule.ts';
 import type { UnitReading } from './core/unit-reading.ts';
-import { unitTargets } from './core/unit-target.ts';
+import { collectorTargets } from './core/unit-target.ts';
 import type { UnitSample } from './core/unit-tracker.ts';
 import type { UnitWatch } from './core/unit-watch.ts';
 import type { Sampler } from './sampler.ts';
@@ -98,10 +99,11 @@ class Collecting {
   readonly #parts: PipelineParts;
   readonly #backoff = new Backoff(BACKOFF_FIRST_MS, BACKOFF_MOST_MS);
   readonly #throttled: ReturnType<typeof createThrottledLog>;
-  #hashes: ReadonlyMap<string, string> = new Map();
   /** Problems of the sampler that the log has: each kind is said once. */
   readonly #saidProblems = new Set<string>();
   #link: NatsLink | null = null;
+  /** Null before the first connection, and where they are turned off. */
+  #live: LiveSamples | null = null;
   #hasTicksLeft = true;
 
   constructor(parts: PipelineParts) {
@@ -129,18 +131,20 @@ class Collecting {
 
   /** Emits for each lane that a new connection opens. */
   #connections(): Observable<unknown> {
-    return this.#parts.links.pipe(
+    const { links, config, outbox } = this.#parts;
+    return links.pipe(
       switchMap((link) => {
         this.#link = link;
+        if (config.live_subjects) this.#live = new LiveSamples(config.host, link.subjects);
         return link.connection;
       }),
       switchMap((isConnected) => {
         if (isConnected) {
-          this.#parts.outbox.connected();
+          outbox.connected();
           this.#backoff.succeeded();
           return range(0, IN_FLIGHT_MAX);
         }
-        this.#parts.outbox.disconnected();
+        outbox.disconnected();
         return EMPTY;
       }),
     );
@@ -212,12 +216,18 @@ class Collecting {
     );
   }
 
+  /** Never throws: a peak is worth less than the tick that follows it. */
   #takePeaks(): void {
-    const { sampler, watch } = this.#parts;
-    const readings = sampler.samplePeak?.();
-    if (readings === undefined) return;
-    const names = sampler.units.map(({ unit }) => unit);
-    watch.observePeaks(names, readings);
+    const { sampler, watch, logger } = this.#parts;
+    try {
+      const readings = sampler.samplePeak?.() ?? [];
+      watch.observePeaks(
+        sampler.units.map(({ unit }) => unit),
+        readings,
+      );
+    } catch (error) {
+      this.#throttled('peak', (times) => logger.error({ err: error, times }, 'a reading between two ticks failed, peaks may be too low'));
+    }
   }
 
   get #hasPeaks(): boolean {
@@ -253,7 +263,7 @@ class Collecting {
     const { reload, sampler, publication } = this.#parts;
     const config = reload?.take() ?? null;
     if (reload === null || config === null) return;
-    const targets = unitTargets(config.units);
+    const targets = collectorTargets(config);
     try {
       sampler.retarget(targets);
       publication.limits = limitsOf(config, targets);
@@ -312,19 +322,11 @@ class Collecting {
   #announce(head: TickHead, { units, samples, events }: Published): void {
     const link = this.#link;
     if (link === null || !link.isConnected()) return;
-    const { config } = this.#parts;
     for (const { unit, event, pid, started } of events) {
       const payload: LifecycleEvent = { event, host: head.host, unit, ts: head.ts, pid, started };
       link.nc.publish(link.subjects.lifecycle(head.host, unit), JSON.stringify(payload));
     }
-    if (!config.live_subjects) return;
-    const known = this.#hashes;
-    this.#hashes = new Map(units.map((unit) => [unit, known.get(unit) ?? unitHash(config.host, unit)]));
-    for (const [index, sample] of samples.entries()) {
-      const unit = units[index] as string;
-      const payload = JSON.stringify(liveSampleOf(head, unit, this.#hashes.get(unit) as string, sample));
-      link.nc.publish(link.subjects.live(head.host, unit), payload);
-    }
+    for (const { subject, payload } of this.#live?.encode(head, units, samples) ?? []) link.nc.publish(subject, payload);
   }
 
   /** One batch of a lane. Emits when the lane may take the next; completes without, which ends the lane, when there is none. */

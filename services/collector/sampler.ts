@@ -22,7 +22,7 @@ export interface Sampler {
   readonly units: readonly NamedUnit[];
   /** Other targets from the next sample on. @throws {SetupError} if this sampler cannot have them; it then keeps those it has */
   retarget(targets: readonly UnitTarget[]): void;
-  /** CPU and memory of every unit between two samples, in the same order. Absent where that is too slow. */
+  /** CPU and memory of the units and processes of the last sample, in the same order. Absent where that is too slow. */
   samplePeak?(): readonly UnitReading[];
   /** Sentences about what could not be read at the last sample. */
   readonly problems: readonly string[];
@@ -34,6 +34,8 @@ export interface Sampler {
 export interface SamplerOptions {
   /** Where the procfs is. */
   readonly procfs?: string;
+  /** Docker's data. */
+  readonly dockerRoot?: string;
   /** Metrics to read beside those of every sample. */
   readonly extras?: readonly ExtraMetricName[];
 }
@@ -42,16 +44,17 @@ export interface SamplerOptions {
 export function createSampler(
   kind: 'auto' | 'procfs' | 'pidusage',
   targets: readonly UnitTarget[],
-  { procfs = OWN_PROCFS, extras = [] }: SamplerOptions = {},
+  { procfs = OWN_PROCFS, dockerRoot, extras = [] }: SamplerOptions = {},
 ): Sampler {
   const isLinux = platform() === 'linux';
+  const docker = dockerRoot === undefined ? {} : { dockerRoot };
   if (kind === 'procfs' && !isLinux) throw new SetupError('sampler: procfs needs Linux; use auto or pidusage');
   if (kind === 'procfs' || (kind === 'auto' && isLinux)) {
     checkProcfs(procfs);
-    return new ProcfsSampler(targets, { root: procfs, extras });
+    return new ProcfsSampler(targets, { root: procfs, extras, ...docker });
   }
   if (extras.length > 0)
     throw new SetupError(`sampler: pidusage does not know ${extras.join(', ')}; remove metrics_extra and peak, or use procfs`);
   if (procfs !== OWN_PROCFS) throw new SetupError(`sampler: pidusage does not read ${procfs}; remove procfs, or use the procfs sampler`);
-  return new PidusageSampler(targets, isLinux);
+  return new PidusageSampler(targets, isLinux, docker);
 }

@@ -47,14 +47,15 @@ const COMMAND_CHARACTERS_MAX = 200;
  * In the order of the configuration; a rule that could give many units and gives none is there under its own name.
  * @throws {SetupError} elsewhere than on Linux, and where `procfs` does not show the host
  */
-export function explainTargets(config: Pick<Config, 'units'> & Partial<Pick<Config, 'procfs'>>): TargetExplanation[] {
+export function explainTargets(config: Pick<Config, 'units'> & Partial<Pick<Config, 'procfs' | 'docker_root'>>): TargetExplanation[] {
   if (platform() !== 'linux') throw new SetupError('targets: processes can only be explained on Linux');
   const targets = unitTargets(config.units);
   if (config.procfs !== undefined) checkProcfs(config.procfs);
   const files = new ProcFiles(config.procfs);
+  const dockerRoot = config.docker_root;
   const look = {
     files,
-    resolver: new UnitResolver(files, targets, { excludedPid: process.pid }),
+    resolver: new UnitResolver(files, targets, { excludedPid: process.pid, ...(dockerRoot === undefined ? {} : { dockerRoot }) }),
     facts: readKernelFacts(files.root),
     users: readUsers(),
   };

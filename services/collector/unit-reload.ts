@@ -8,7 +8,7 @@ import type { SetupError } from '#shared/runtime/service';
 import type { PublicationLimits } from './core/publication.ts';
 import type { UnitTarget } from './core/unit-target.ts';
 
-const TAKEN_KEYS: ReadonlySet<string> = new Set(['units', 'units_max', 'given', 'file']);
+const TAKEN_KEYS: ReadonlySet<string> = new Set(['units', 'units_max', 'own_unit', 'given', 'file']);
 
 export class UnitReload {
   readonly #read: () => Config;

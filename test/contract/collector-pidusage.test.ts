@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import pidusage from 'pidusage';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { UnitReading } from '../../services/collector/core/unit-reading.ts';
@@ -7,7 +8,7 @@ import { PidusageSampler } from '../../services/collector/pidusage-sampler.ts';
 import { ProcfsSampler } from '../../services/collector/procfs/sampler.ts';
 import { createSampler, type Sampler } from '../../services/collector/sampler.ts';
 import { eventually } from '../support/eventually.ts';
-import { BUSY, endProcess, endProcesses, firstLine, startProcess, startProcessAs } from '../support/test-processes.ts';
+import { BUSY, cpuMsOf, endProcess, endProcesses, firstLine, startProcess, startProcessAs } from '../support/test-processes.ts';
 
 const samplers: Sampler[] = [];
 afterEach(async () => {
@@ -39,6 +40,33 @@ describe('PidusageSampler', () => {
       expect(own?.cpuOwnMs).toBeLessThanOrEqual(after.ctime);
       expect(Math.abs((own?.rssBytes ?? 0) - after.memory) / after.memory).toBeLessThan(0.1);
     });
+  });
+
+  test('over the same interval both say the same CPU within 2 %, and of a stopped process the same memory', async () => {
+    const child = startProcess(process.execPath, ['-e', `globalThis.held = Buffer.alloc(60 << 20, 1); console.log('ready'); ${BUSY}`]);
+    await firstLine(child);
+    const procfs = new ProcfsSampler([target({ kind: 'pid', pid: child.pid })]);
+    samplers.push(procfs);
+    const readPidusage = open({ kind: 'pid', pid: child.pid });
+    const trackers = [new UnitTracker(), new UnitTracker()];
+    // The process is stopped at both ends, so however long the readings take, the interval is the same for both.
+    const sampleStopped = async (monotonicMs: number) => {
+      child.kill('SIGSTOP');
+      await eventually(() => expect(readFileSync(`/proc/${child.pid}/stat`, 'latin1')).toContain(') T '));
+      const readings = [procfs.sample()[0], await readPidusage()];
+      return readings.map((reading, i) => {
+        if (reading === undefined || reading.state === 'missing') throw new Error('the process is gone');
+        return (trackers[i] as UnitTracker).read({ ...reading, monotonicMs }).metrics;
+      });
+    };
+    const before = await sampleStopped(0);
+    child.kill('SIGCONT');
+    await eventually(() => expect(cpuMsOf(child.pid)).toBeGreaterThan(1_000));
+    const [own, reference] = await sampleStopped(1_000);
+    expect(before[0]?.rss_bytes).toBe(before[1]?.rss_bytes);
+    expect(own?.rss_bytes).toBe(reference?.rss_bytes);
+    expect(own?.cpu_percent).toBeGreaterThan(0);
+    expect(Math.abs((own?.cpu_percent ?? Number.NaN) / (reference?.cpu_percent ?? Number.NaN) - 1)).toBeLessThan(0.02);
   });
 
   test('samples through it: CPU null at first, then known; memory known; everything else unknown', async () => {

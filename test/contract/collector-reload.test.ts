@@ -46,6 +46,7 @@ async function start(yaml: string) {
   const env = {
     SPILLWAY_NATS_PREFIX: prefix,
     SPILLWAY_HOST: 'h1',
+    SPILLWAY_OWN_UNIT: 'no',
     SPILLWAY_NATS_SERVERS: server.url,
     SPILLWAY_SAMPLE_INTERVAL_SECS: '0.1',
   };

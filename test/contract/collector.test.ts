@@ -73,6 +73,18 @@ describe('collector', () => {
     }
   });
 
+  test('what it costs itself is a unit without being asked', async () => {
+    const child = startProcess('sleep', ['1000']);
+    const { stored, info } = await start({ child: { pid: child.pid, tree: true } }, { SPILLWAY_OWN_UNIT: 'yes' });
+    await eventually(async () => {
+      const newest = (await stored()).at(-1)?.batch;
+      expect(newest).toMatchObject({ unit: ['child', 'spillway-collector'], pid: [child.pid, process.pid] });
+      expect(newest?.cpu_percent?.[1]).toBeGreaterThan(0);
+      expect(newest?.rss_bytes?.[1]).toBeGreaterThan(1 << 20);
+    });
+    expect((await info()).units).toBe(2);
+  });
+
   test('live samples and lifecycle events follow a unit that stops and starts', async () => {
     const first = startProcess('sleep', ['1000']);
     const token = `spillway-live-${process.pid}`;

@@ -133,7 +133,10 @@ describe('spillway up', { timeout: 120_000 }, () => {
   test('a busy process under a small budget: memory spills, and both are read as one', async () => {
     const pid = startWorkload();
     const units = Array.from({ length: UNITS }, (_, i) => `  u${i}: { pid: ${pid}, tree: false }`);
-    writeFileSync(join(cwd, 'spillway.yaml'), `metrics: { spillover_segment_bytes: 200000 }\nunits:\n${units.join('\n')}\n`);
+    writeFileSync(
+      join(cwd, 'spillway.yaml'),
+      `own_unit: false\nmetrics: { spillover_segment_bytes: 200000 }\nunits:\n${units.join('\n')}\n`,
+    );
     const started = await up({ SPILLWAY_MAX_MEMORY_BYTES: '131072', SPILLWAY_SAMPLE_INTERVAL_SECS: '0.1' });
     const sealed = await eventually(
       async () => {

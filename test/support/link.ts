@@ -7,9 +7,10 @@ import { type Config, loadConfig } from '#shared/runtime/config';
 
 export const silent = pino({ level: 'silent' });
 
+/** The collector is no unit by itself, so that tests have the units that they name. */
 export function testConfig(env: Record<string, string>): Config {
   return loadConfig({
-    env: { SPILLWAY_NATS_PREFIX: `t${randomBytes(4).toString('hex')}`, SPILLWAY_HOST: 'h1', ...env },
+    env: { SPILLWAY_NATS_PREFIX: `t${randomBytes(4).toString('hex')}`, SPILLWAY_HOST: 'h1', SPILLWAY_OWN_UNIT: 'no', ...env },
     cwd: '/nonexistent',
   });
 }

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { encodeBatch, parseBatch } from '#shared/contract/batch';
 import { METRIC_NAMES } from '#shared/contract/metrics';
-import { unitHash } from '#shared/contract/series';
-import { batchOf, liveSampleOf, markLate } from '../../services/collector/core/tick-batch.ts';
+import { batchOf, markLate } from '../../services/collector/core/tick-batch.ts';
 import { type UnitSample, unknownMetrics } from '../../services/collector/core/unit-tracker.ts';
 
 const head = { host: 'web-1', boot: '9f1c000000000000', tick: 42, ts: 1_763_678_400_123, intervalMs: 1000 };
@@ -46,21 +45,5 @@ describe('the batch of a tick', () => {
     expect(parseBatch(late, host)).toMatchObject({ ok: true, value: { late: true } });
     expect(read(payload), 'the original is untouched').toMatchObject({ late: false });
     expect(markLate(late)).toEqual(late);
-  });
-});
-
-test('a live sample is a sample without seq', () => {
-  expect(liveSampleOf(head, 'api', unitHash('web-1', 'api'), running)).toEqual({
-    host: 'web-1',
-    unit: 'api',
-    unit_hash: unitHash('web-1', 'api'),
-    timestamp: '2025-11-20T22:40:00.123Z',
-    ts: 1_763_678_400_123,
-    state: 'running',
-    pid: 812,
-    started: 1_763_670_000_000,
-    ...unknownMetrics(),
-    cpu_percent: 1.52,
-    rss_bytes: 104_857_600,
   });
 });

@@ -242,4 +242,55 @@ describe('ProcfsSampler', () => {
     nowMs = 10_000;
     expect(sampler.sample()).toMatchObject([{ netRxBytes: 10 }]);
   });
+
+  describe('between two samples', () => {
+    test('CPU and memory are read of the processes of the last sample, and of no others', () => {
+      proc.put(50, { cpuTicks: 1, readBytes: 1 });
+      proc.put(51, { ppid: 50, readBytes: 1 });
+      const sampler = open([byPid(50), byPid(50, false)]);
+      const last = sampler.sample();
+      proc.put(50, { cpuTicks: 11, readBytes: 1 });
+      proc.spawn(130, { ppid: 50, readBytes: 1 });
+      proc.setUptime(1_000.1);
+      const peaks = sampler.samplePeak();
+      expect(peaks.map(pidsOf)).toEqual([[50, 51], [50]]);
+      expect(peaks[0]).toMatchObject({ pid: 50, atMs: 1_000_100, processes: [{ cpuOwnMs: 130 }, { cpuOwnMs: 30 }] });
+      expect(peaks[1], 'a process alone has nothing of its children').toMatchObject({ processes: [{ cpuOwnMs: 130, cpuReapedMs: 0 }] });
+      expect(last[0]).toMatchObject({ processes: [{ cpuOwnMs: 30 }, { cpuOwnMs: 30 }] });
+      expect(sampler.sample().map(pidsOf)).toEqual([[50, 51, 130], [50]]);
+    });
+
+    test('a unit that comes of a pattern is missing in the next sample, whatever was read before it', () => {
+      proc.put(50, { command: ['worker', 'a'], readBytes: 1 });
+      proc.put(51, { command: ['worker', 'b'], readBytes: 1 });
+      const sampler = open([{ ...byMatch(/^worker (\w)/), name: 'worker-{match.1}' }]);
+      const unitsNow = () => sampler.units.map(({ unit }) => unit);
+      expect(sampler.sample()).toMatchObject([{ pid: 50 }, { pid: 51 }]);
+      proc.end(51);
+      for (let i = 0; i < 3; i++) expect(sampler.samplePeak()).toMatchObject([{ pid: 50 }, { state: 'missing' }]);
+      expect(sampler.sample()).toMatchObject([{ pid: 50 }, { state: 'missing', reason: 'its last process has gone' }]);
+      expect(unitsNow()).toEqual(['worker-a', 'worker-b']);
+      sampler.samplePeak();
+      expect(unitsNow()).toEqual(['worker-a', 'worker-b']);
+      sampler.sample();
+      expect(unitsNow()).toEqual(['worker-a']);
+    });
+
+    test('a stranger under the id of a process is not read as it; without its root there is nothing to read of a unit', () => {
+      proc.put(50, { startTicks: 10, readBytes: 1 });
+      proc.put(51, { ppid: 50, startTicks: 20, readBytes: 1 });
+      const sampler = open([byPid(50)]);
+      sampler.sample();
+      proc.put(51, { ppid: 50, startTicks: 900, readBytes: 1 });
+      expect(sampler.samplePeak().map(pidsOf)).toEqual([[50]]);
+      proc.put(50, { startTicks: 900, readBytes: 1 });
+      proc.put(51, { ppid: 50, startTicks: 20, readBytes: 1 });
+      expect(sampler.samplePeak()).toEqual([{ state: 'missing', reason: 'process 50 has gone' }]);
+    });
+
+    test('before the first sample there is nothing to read', () => {
+      proc.put(50, { readBytes: 1 });
+      expect(open([byPid(50)]).samplePeak()).toEqual([]);
+    });
+  });
 });

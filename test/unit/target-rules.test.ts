@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { describeRule, unitTargets } from '../../services/collector/core/unit-target.ts';
+import { collectorTargets, describeRule, OWN_UNIT, unitTargets } from '../../services/collector/core/unit-target.ts';
 import { readUsers } from '../../services/collector/procfs/passwd.ts';
 import { readPidfile } from '../../services/collector/procfs/unit-resolver.ts';
 
@@ -53,6 +53,17 @@ test('units of the configuration become targets, in its order', () => {
     ['one', 'pid 7', true],
     ['me', 'self', true],
   ]);
+});
+
+test('a collector watches itself after its units, unless it does already, its name is taken, or nobody wants it', () => {
+  const namesOf = (units: Parameters<typeof unitTargets>[0], own_unit = true) =>
+    collectorTargets({ units, own_unit }).map(({ unit }) => unit);
+  const a = { pid: 7, tree: true };
+  expect(namesOf({ a })).toEqual(['a', 'spillway-collector']);
+  expect(collectorTargets({ units: {}, own_unit: true })).toEqual([{ unit: OWN_UNIT, rule: { kind: 'self' }, tree: false }]);
+  expect(namesOf({ a }, false)).toEqual(['a']);
+  expect(namesOf({ a, me: { self: true, tree: true } })).toEqual(['a', 'me']);
+  expect(collectorTargets({ units: { [OWN_UNIT]: a }, own_unit: true })).toEqual(unitTargets({ [OWN_UNIT]: a }));
 });
 
 test('users: the first of a name counts, digits are a number, a host without the file has numbers only', () => {

@@ -171,6 +171,14 @@ describe('children of a unit, and all processes', () => {
     expect(open([target('x', match(/^x/), { name: '{comm}' })]).roots()).toEqual({ '__other__@x': [50] });
   });
 
+  test('of all processes the collector is none where it is a unit of its own: nothing is summed twice', () => {
+    proc.put(50, {});
+    const all = target('all', { kind: 'all', top: 3, by: 'cpu' }, { name: '{pid}', tree: false });
+    const self = target('me', { kind: 'self' }, { tree: false });
+    expect(open([all], { excludedPid: 0 }).roots()).toEqual({ 50: [50], [process.pid]: [process.pid] });
+    expect(open([all, self], { excludedPid: 0 }).roots()).toEqual({ 50: [50], me: [process.pid] });
+  });
+
   test('of all processes each is in one unit', () => {
     for (const pid of [50, 51, 52]) proc.put(pid, { ppid: pid - 1, startTicks: pid, comm: pid === 51 ? 'sh' : 'x' });
     const { members } = open([target('all', { kind: 'all', top: 3, by: 'cpu' }, { name: '{comm}', tree: false })]);

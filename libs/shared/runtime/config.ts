@@ -171,10 +171,14 @@ const schema = z.strictObject({
   units: z.record(unitName, target).nullable().default({}),
   /** How many units are published at most. */
   units_max: z.int().min(1).default(10_000),
+  /** Whether the collector is a unit by itself, `spillway-collector`, where it is none of `units`. */
+  own_unit: z.boolean().default(true),
   /** How processes are read: `procfs` needs Linux, `pidusage` works elsewhere. */
   sampler: z.enum(['auto', 'procfs', 'pidusage']).default('auto'),
   /** The procfs to read: `/proc`, or where a container has its host's. */
   procfs: z.string().min(1).default('/proc'),
+  /** Docker's data, where the names of its containers are. */
+  docker_root: z.string().min(1).default('/var/lib/docker'),
   /** Metrics to read beside those that every sample has. */
   metrics_extra: z.array(z.enum(EXTRAS_TO_NAME)).default([]),
   /** Whether CPU and memory are also read between samples, for `cpu_percent_max` and `rss_bytes_max`. */
@@ -225,7 +229,7 @@ type Kind = 'text' | 'number' | 'boolean' | 'list';
 
 /** Every key that a variable can set. The variable is `SPILLWAY_` and the key without its group; keys of `nats` also take `SPILLWAY_NATS_`. */
 const VARIABLES: readonly { readonly path: readonly string[]; readonly kind: Kind }[] = [
-  ...(['host', 'sampler', 'procfs', 'on_spill_blocked', 'log_level', 'spool_path'] as const).map((key) => ({
+  ...(['host', 'sampler', 'procfs', 'docker_root', 'on_spill_blocked', 'log_level', 'spool_path'] as const).map((key) => ({
     path: [key],
     kind: 'text' as const,
   })),
@@ -233,7 +237,7 @@ const VARIABLES: readonly { readonly path: readonly string[]; readonly kind: Kin
     path: [key],
     kind: 'number' as const,
   })),
-  ...(['live_subjects', 'peak'] as const).map((key) => ({ path: [key], kind: 'boolean' as const })),
+  ...(['own_unit', 'live_subjects', 'peak'] as const).map((key) => ({ path: [key], kind: 'boolean' as const })),
   { path: ['metrics_extra'], kind: 'list' },
   { path: ['nats', 'servers'], kind: 'list' },
   ...(['creds', 'user', 'password', 'prefix'] as const).map((key) => ({ path: ['nats', key], kind: 'text' as const })),
@@ -362,6 +366,7 @@ function finish(parsed: Parsed, file: string | null, given: ReadonlyMap<string, 
       spillover_path: spills && metrics.spillover_path !== null ? absolute(metrics.spillover_path, 'metrics.spillover_path') : null,
     },
     procfs: absolute(parsed.procfs, 'procfs'),
+    docker_root: absolute(parsed.docker_root, 'docker_root'),
     spool_path: spools && parsed.spool_path !== null ? absolute(parsed.spool_path, 'spool_path') : null,
     units,
     file,

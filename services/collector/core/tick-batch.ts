@@ -1,8 +1,7 @@
-// One tick on the wire: the batch of all units, the live sample of one, and the mark of a batch that is sent late.
+// One tick on the wire: the batch of all units, and the mark of a batch that is sent late.
 
 import type { Batch } from '#shared/contract/batch';
 import { type AnyMetricName, type ExtraMetricName, METRIC_NAMES } from '#shared/contract/metrics';
-import type { Sample } from '#shared/contract/row';
 import type { UnitSample } from './unit-tracker.ts';
 
 export interface TickHead {
@@ -36,21 +35,6 @@ export function batchOf(
     pid: samples.map((sample) => sample.pid),
     started: samples.map((sample) => sample.started),
     ...metrics,
-  };
-}
-
-/** @param unitHash of host and unit, kept by the caller: it is the same at every tick */
-export function liveSampleOf(head: TickHead, unit: string, unitHash: string, sample: UnitSample): Sample {
-  return {
-    host: head.host,
-    unit,
-    unit_hash: unitHash,
-    timestamp: new Date(head.ts).toISOString(),
-    ts: head.ts,
-    state: sample.state,
-    pid: sample.pid,
-    started: sample.started,
-    ...sample.metrics,
   };
 }
 

@@ -1,6 +1,6 @@
 // What a unit is on this host: one rule that leads to processes, out of the configuration, which has checked it.
 
-import type { TargetConfig } from '#shared/runtime/config';
+import type { Config, TargetConfig } from '#shared/runtime/config';
 
 export type Rule =
   | { readonly kind: 'pid'; readonly pid: number }
@@ -29,6 +29,16 @@ export interface UnitTarget {
   readonly tree: boolean;
   /** Template of the names of its units; absent: it is one unit, or with `systemg` each service by its own name. */
   readonly name?: string;
+}
+
+/** The unit that a collector is without being asked. */
+export const OWN_UNIT = 'spillway-collector';
+
+/** What a collector watches: its configured units, then itself, unless it is one of them, its name is another's, or nobody wants it. */
+export function collectorTargets({ units, own_unit: isWanted }: Pick<Config, 'units' | 'own_unit'>): UnitTarget[] {
+  const targets = unitTargets(units);
+  const isThere = targets.some(({ unit, rule }) => unit === OWN_UNIT || rule.kind === 'self');
+  return isWanted && !isThere ? [...targets, { unit: OWN_UNIT, rule: { kind: 'self' }, tree: false }] : targets;
 }
 
 export function unitTargets(units: Readonly<Record<string, TargetConfig>>): UnitTarget[] {

@@ -2,14 +2,14 @@
 // parent is always read before its children, which is what the tracker's accounting of exited children relies on.
 
 import type { ExtraMetricName } from '#shared/contract/metrics';
-import type { UnitReading } from '../core/unit-reading.ts';
+import type { PresentReading, UnitReading } from '../core/unit-reading.ts';
 import { isFromTable, type UnitTarget } from '../core/unit-target.ts';
 import type { NamedUnit, Sampler } from '../sampler.ts';
 import { type KernelFacts, openFilesLimit, readKernelFacts } from './kernel-facts.ts';
 import { NetNamespaces } from './net-namespace.ts';
 import { GONE, ProcFiles } from './proc-files.ts';
 import { DetailReader } from './process-details.ts';
-import { type Depth, type ObservedProcess, ProcessReader } from './process-reader.ts';
+import { type ObservedProcess, ProcessReader } from './process-reader.ts';
 import { PSS_RSS_BYTES_MAX, PssReader } from './pss-reader.ts';
 import { valueAfter } from './stat-line.ts';
 import { absenceReason, type ResolvedUnit, UnitResolver, type UnitResolverOptions } from './unit-resolver.ts';
@@ -24,8 +24,11 @@ export interface ProcfsSamplerOptions extends UnitResolverOptions {
   readonly now?: () => number;
 }
 
-/** Two for each process: enough for 2 000 of them. Never more than half of what the process may have: NATS needs some, too. */
-const DESCRIPTORS_MAX = 4096;
+/**
+ * Two for each process: enough for 5 000 of them. A process that has none costs twice as much to read; each takes 5 KB of the kernel's
+ * memory. Never more than half of what the collector may have: NATS needs some, too.
+ */
+const DESCRIPTORS_MAX = 10_240;
 
 interface Tree {
   readonly unit: ResolvedUnit;
@@ -47,8 +50,10 @@ export class ProcfsSampler implements Sampler {
   readonly #now: () => number;
   readonly #seen = new Map<number, ObservedProcess | number>();
   #units: readonly ResolvedUnit[] = [];
-  /** By unit, what the last reading of each depth found. */
-  readonly #trees: Record<Depth, Map<string, Tree>> = { all: new Map(), usage: new Map() };
+  /** Of the units of the last sample, in their order. */
+  #readings: readonly UnitReading[] = [];
+  /** By unit, what the last sample found. */
+  #trees = new Map<string, Tree>();
 
   constructor(targets: readonly UnitTarget[], options: ProcfsSamplerOptions = {}) {
     // Other targets go on with what was last read: a file that is being written when they come keeps its last good reading.
@@ -99,36 +104,40 @@ export class ProcfsSampler implements Sampler {
   }
 
   sample(): UnitReading[] {
+    // Before the processes are listed: one that starts after this moment is known to be new at the next reading.
+    const atMs = this.#uptimeMs();
     this.#pss?.beginRound();
-    const readings = this.#read('all');
+    this.#seen.clear();
+    this.#reader.beginRound();
+    const units = this.#resolver.resolve(this.#now());
+    const before = this.#trees;
+    this.#trees = new Map();
+    const readings = units.map((unit) => this.#readUnit(unit, before.get(unit.unit), atMs));
+    this.#reader.endRound();
     this.#namespaces.retain(this.#seen);
     this.#details?.retain(this.#seen);
+    this.#units = units;
+    this.#readings = readings;
     return readings;
   }
 
-  /** CPU and memory alone, for a look between two samples. */
+  /** Nothing is resolved, so that it is cheap: processes that have come since the last sample count from the next one on. */
   samplePeak(): UnitReading[] {
-    return this.#read('usage');
+    const atMs = this.#uptimeMs();
+    this.#seen.clear();
+    this.#reader.beginRound('usage');
+    const readings = this.#readings.map((reading, i) =>
+      reading.state === 'missing' ? reading : this.#readAgain(reading, this.#units[i]?.target.tree !== false, atMs),
+    );
+    this.#reader.endRound();
+    return readings;
   }
 
   close(): void {
     this.#reader.close();
   }
 
-  #read(depth: Depth): UnitReading[] {
-    // Before the processes are listed: one that starts after this moment is known to be new at the next reading.
-    const atMs = this.#uptimeMs();
-    this.#seen.clear();
-    this.#reader.beginRound(depth);
-    this.#units = this.#resolver.resolve(this.#now());
-    const before = this.#trees[depth];
-    this.#trees[depth] = new Map();
-    const readings = this.#units.map((unit) => this.#readUnit(unit, before.get(unit.unit), atMs, depth));
-    this.#reader.endRound();
-    return readings;
-  }
-
-  #readUnit(unit: ResolvedUnit, before: Tree | undefined, atMs: number, depth: Depth): UnitReading {
+  #readUnit(unit: ResolvedUnit, before: Tree | undefined, atMs: number): UnitReading {
     const { target } = unit;
     if (unit.reason !== null) return { state: 'missing', reason: unit.reason };
     const monotonicMs = this.#now();
@@ -141,9 +150,8 @@ export class ProcfsSampler implements Sampler {
     }
     const root = roots[0];
     if (root === undefined) return { state: 'missing', reason: absenceReason(target.rule, unit.roots[0] as number, absence) };
-    const processes = target.tree ? this.#observeTree(unit, before, roots, depth) : roots.map((one) => withoutReaped(one));
-    const isWhole = depth === 'all';
-    const network = isWhole ? this.#namespaces.read(root.pid, root.startTicks, monotonicMs) : null;
+    const processes = target.tree ? this.#observeTree(unit, before, roots) : roots.map((one) => withoutReaped(one));
+    const network = this.#namespaces.read(root.pid, root.startTicks, monotonicMs);
     return {
       state: roots.every((one) => one.isZombie) ? 'zombie' : 'running',
       pid: root.pid,
@@ -154,19 +162,31 @@ export class ProcfsSampler implements Sampler {
       processes,
       netRxBytes: network?.rxBytes ?? null,
       netTxBytes: network?.txBytes ?? null,
-      ...(isWhole && this.#wantsOpenFilesMax ? { openFilesMax: this.#openFilesMax(root.pid) } : {}),
-      ...(isWhole && this.#pss !== null ? { pssBytes: this.#pss.read(unit.unit, processes) } : {}),
+      ...(this.#wantsOpenFilesMax ? { openFilesMax: this.#openFilesMax(root.pid) } : {}),
+      ...(this.#pss !== null ? { pssBytes: this.#pss.read(unit.unit, processes) } : {}),
     };
   }
 
-  #observeTree(unit: ResolvedUnit, before: Tree | undefined, roots: readonly ObservedProcess[], depth: Depth): readonly ObservedProcess[] {
+  /** Of the processes it had at the last sample. */
+  #readAgain(last: PresentReading, isTree: boolean, atMs: number): UnitReading {
+    const monotonicMs = this.#now();
+    const processes: ObservedProcess[] = [];
+    for (const { pid, startMs } of last.processes) {
+      const process = this.#observe(pid);
+      if (typeof process !== 'number' && process.startMs === startMs) processes.push(isTree ? process : withoutReaped(process));
+    }
+    if (processes[0]?.pid !== last.pid) return { state: 'missing', reason: `process ${last.pid} has gone` };
+    return { ...last, atMs, monotonicMs, processes };
+  }
+
+  #observeTree(unit: ResolvedUnit, before: Tree | undefined, roots: readonly ObservedProcess[]): readonly ObservedProcess[] {
     let processes = roots;
     if (unit.members.length > unit.roots.length) {
       const observed = unit.members.map((pid) => this.#observe(pid)).filter((one) => typeof one !== 'number');
       processes = observed.filter((process) => this.#isAsListed(process) || roots.includes(process));
     }
     if (before !== undefined && before.unit !== unit) processes = [...processes, ...this.#departing(before, unit, roots[0])];
-    this.#trees[depth].set(unit.unit, { unit, processes });
+    this.#trees.set(unit.unit, { unit, processes });
     return processes;
   }
 

@@ -70,6 +70,8 @@ export class UnitResolver {
   readonly #needsTable: boolean;
   readonly #usesCgroups: boolean;
   readonly #selfPid: number;
+  /** Then it is not among all processes: what is published adds up to the host. */
+  readonly #hasSelf: boolean;
   readonly #excludedPid: number | null;
   readonly #passwdPath: string | undefined;
   #cache = new Map<string, { version: number; unit: ResolvedUnit }>();
@@ -95,6 +97,7 @@ export class UnitResolver {
       rule.kind === 'systemg' ? systemgDirectories(rule.directory, options.systemg ?? new Map()) : [],
     );
     this.#docker = targets.some(({ rule }) => rule.kind === 'container') ? new DockerNames(options.dockerRoot) : null;
+    this.#hasSelf = targets.some(({ rule }) => rule.kind === 'self');
     this.#selfPid = Number(files.readLink('self') ?? process.pid);
     this.#excludedPid = options.excludedPid ?? null;
     this.#passwdPath = options.passwdPath;
@@ -273,7 +276,7 @@ export class UnitResolver {
 
   /** What the rule itself knows of a process; null when it does not mean it. */
   #fieldsOf(rule: Rule, search: Search, entry: ProcessEntry): Record<string, string> | null {
-    if (rule.kind === 'all') return {};
+    if (rule.kind === 'all') return this.#hasSelf && entry.pid === this.#selfPid ? null : {};
     if (rule.kind !== 'match') {
       const cgroup = search.matcher?.(this.#facts.cgroups(entry)) ?? null;
       return cgroup === null ? null : { cgroup };
