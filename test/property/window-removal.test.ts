@@ -32,7 +32,7 @@ type Entry = { readonly seq: number } & (
 );
 
 type Command =
-  /** More than a few, so that blocks keep aggregates of them. */
+  /** Some have many batches, so that a series has a long run of rows in a block. */
   | { readonly kind: 'burst'; readonly host: string; readonly units: readonly string[]; readonly batches: number; readonly ts: number }
   | { readonly kind: 'repeat'; readonly share: number }
   | { readonly kind: 'remove'; readonly series: SeriesKey }

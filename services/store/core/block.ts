@@ -6,8 +6,7 @@
 //   row of batch j of series i of a panel = first row of the panel + i * batches of the panel + j
 //
 // The columns of batches and of rows are encoded in groups of up to 256, one after another whatever panel they belong to, each of
-// which can be read by itself. Aggregates stand beside series that are long enough to be worth it, so that a summary need not
-// read their rows.
+// which can be read by itself.
 
 import { METRICS } from '#shared/contract/metrics';
 import type { Catalog } from './catalog.ts';
@@ -22,9 +21,10 @@ import {
   encodeColumn,
   encodeSeries,
   GROUP,
+  type GroupPart,
 } from './group-codec.ts';
 
-export interface Block {
+export interface Block extends Arrays {
   /** First position; equal to `to` of the block before. */
   readonly from: number;
   /** First position behind it. Positions in between that carry no batch are empty places of the log. */
@@ -37,14 +37,18 @@ export interface Block {
   readonly lastArrivalMs: number;
   readonly minTs: number;
   readonly maxTs: number;
+  /** Memory held, the object and its views included. */
+  readonly bytes: number;
+}
+
+/** Views of one buffer. */
+interface Arrays {
   /** By panel; sources ascending. */
   readonly panels: Panels;
   /** Offset of each group of batches and of rows. */
   readonly batchGroups: Uint32Array;
   readonly rowGroups: Uint32Array;
   readonly data: Uint8Array;
-  /** Memory held, the object and its views included. */
-  readonly bytes: number;
 }
 
 export interface Panels {
@@ -53,8 +57,6 @@ export interface Panels {
   /** Its first batch and row, in the order of panels; one more at the end. */
   readonly batch: Uint32Array;
   readonly row: Uint32Array;
-  /** Offset of its aggregates; {@link NO_AGGREGATES} when it keeps none. */
-  readonly aggregates: Uint32Array;
   readonly minTs: Float64Array;
   readonly maxTs: Float64Array;
 }
@@ -77,14 +79,9 @@ export interface BatchList {
   readonly shape: Uint32Array;
 }
 
-/** Panels with fewer batches keep no aggregates: they would cost more than they save. */
-const AGGREGATED_BATCHES_MIN = 64;
-const NO_AGGREGATES = 0xffff_ffff;
-/** In place of the largest value, when it is the smallest: no kind of a value is written so. */
-const SAME = 0xff;
-/** Measured: the objects, eleven views and their buffers. */
-const BLOCK_OVERHEAD_BYTES = 1_500;
-const PANEL_BYTES = 5 * 4 + 2 * 8;
+/** Measured: the objects, nine views and their buffer. */
+const BLOCK_OVERHEAD_BYTES = 1_300;
+const PANEL_BYTES = 4 * 4 + 2 * 8;
 
 const writer = new ByteWriter();
 const group = new Float64Array(GROUP);
@@ -99,9 +96,7 @@ export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to
   const { order, panels } = panelsOf(columns, catalog);
   const batchGroups = encodeBatches(columns, order, panels);
   const rowGroups = encodeRows(columns, catalog, order, panels);
-  encodeAggregates(columns, catalog, order, panels);
-  const data = writer.bytes.slice(0, writer.length);
-  const directoryBytes = panels.source.length * PANEL_BYTES + batchGroups.byteLength + rowGroups.byteLength;
+  const arrays = inOneBuffer(panels, batchGroups, rowGroups, writer.bytes.subarray(0, writer.length));
   return {
     from,
     to,
@@ -112,12 +107,46 @@ export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to
     lastArrivalMs: columns.arrival[columns.batches - 1] as number,
     minTs: panels.minTs.reduce((least, ts) => Math.min(least, ts), Number.POSITIVE_INFINITY),
     maxTs: panels.maxTs.reduce((most, ts) => Math.max(most, ts), Number.NEGATIVE_INFINITY),
-    panels,
-    batchGroups,
-    rowGroups,
-    data,
-    bytes: data.byteLength + directoryBytes + BLOCK_OVERHEAD_BYTES,
+    ...arrays,
+    bytes: arrays.data.buffer.byteLength + BLOCK_OVERHEAD_BYTES,
   };
+}
+
+/** Copies as views of one buffer: a buffer of its own costs more than most of these arrays hold. */
+function inOneBuffer(panels: Panels, batchGroups: Uint32Array, rowGroups: Uint32Array, data: Uint8Array): Arrays {
+  const directoryBytes = panels.source.length * PANEL_BYTES + 2 * 4 + batchGroups.byteLength + rowGroups.byteLength;
+  const buffer = new ArrayBuffer(directoryBytes + data.length);
+  let offset = 0;
+  const floats = (from: Float64Array): Float64Array => {
+    const view = new Float64Array(buffer, offset, from.length);
+    view.set(from);
+    offset += from.byteLength;
+    return view;
+  };
+  const integers = (from: Uint32Array): Uint32Array => {
+    const view = new Uint32Array(buffer, offset, from.length);
+    view.set(from);
+    offset += from.byteLength;
+    return view;
+  };
+  // Floats first: they have to be aligned.
+  const minTs = floats(panels.minTs);
+  const maxTs = floats(panels.maxTs);
+  const arrays = {
+    panels: {
+      source: integers(panels.source),
+      shape: integers(panels.shape),
+      batch: integers(panels.batch),
+      row: integers(panels.row),
+      minTs,
+      maxTs,
+    },
+    batchGroups: integers(batchGroups),
+    rowGroups: integers(rowGroups),
+    data: new Uint8Array(buffer, offset),
+  };
+  arrays.data.set(data);
+  return arrays;
 }
 
 /** Sorts the batches into panels, in log order within each. */
@@ -140,7 +169,6 @@ function panelsOf(columns: Columns, catalog: Catalog): { order: Uint32Array; pan
     shape: Uint32Array.from(firsts, (first) => columns.shape[order[first] as number] as number),
     batch: Uint32Array.from([...firsts, columns.batches]),
     row: new Uint32Array(count + 1),
-    aggregates: new Uint32Array(count).fill(NO_AGGREGATES),
     minTs: new Float64Array(count).fill(Number.POSITIVE_INFINITY),
     maxTs: new Float64Array(count).fill(Number.NEGATIVE_INFINITY),
   };
@@ -248,56 +276,6 @@ function markPanels(panels: Panels, first: number, count: number): void {
   }
 }
 
-function encodeAggregates(columns: Columns, catalog: Catalog, order: Uint32Array, panels: Panels): void {
-  for (let panel = 0; panel < panels.source.length; panel++) {
-    const batches = batchesOf(panels, panel);
-    if (batches < AGGREGATED_BATCHES_MIN) continue;
-    panels.aggregates[panel] = writer.length;
-    const first = panels.batch[panel] as number;
-    const series = catalog.shape(panels.shape[panel] as number).length;
-    for (let i = 0; i < series; i++) {
-      const lengthAt = writer.length;
-      writer.byte(0);
-      writer.byte(0);
-      for (const column of columns.metrics) {
-        const aggregate = emptyAggregate();
-        for (let j = first; j < first + batches; j++)
-          addValue(aggregate, column[(columns.rowStart[order[j] as number] as number) + i] as number);
-        encodeAggregate(aggregate);
-      }
-      const length = writer.length - lengthAt - LENGTH_BYTES;
-      writer.bytes[lengthAt] = length & 0xff;
-      writer.bytes[lengthAt + 1] = length >> 8;
-    }
-  }
-}
-
-/** At most 35 bytes, so those of a series need a length of two. */
-const LENGTH_BYTES = 2;
-
-function encodeAggregate(aggregate: Aggregate): void {
-  writer.varint(aggregate.count);
-  if (aggregate.count === 0) return;
-  writer.value(aggregate.min);
-  if (aggregate.min === aggregate.max) {
-    writer.byte(SAME);
-    return;
-  }
-  writer.value(aggregate.max);
-  writer.value(aggregate.sum);
-}
-
-function decodeAggregate(reader: ByteReader): Aggregate {
-  const count = reader.varint();
-  if (count === 0) return emptyAggregate();
-  const min = reader.value();
-  const next = reader.byte();
-  if (next === SAME) return { count, sum: min * count, min, max: min };
-  reader.offset--;
-  const max = reader.value();
-  return { count, sum: reader.value(), min, max };
-}
-
 export function emptyAggregate(): Aggregate {
   return { count: 0, sum: 0, min: 0, max: 0 };
 }
@@ -315,14 +293,34 @@ export function addValue(aggregate: Aggregate, value: number): void {
   aggregate.sum += value;
 }
 
-/** Aggregates of a series' metrics in a panel, in table order; null when the panel keeps none. @param at its place in the shape */
-export function aggregatesOf(block: Block, panel: number, at: number): Aggregate[] | null {
-  const offset = block.panels.aggregates[panel] as number;
-  if (offset === NO_AGGREGATES) return null;
-  const reader = new ByteReader(block.data, offset);
-  for (let i = 0; i < at; i++) reader.skip(reader.byte() | (reader.byte() << 8));
-  reader.skip(LENGTH_BYTES);
-  return Array.from({ length: block.width }, () => decodeAggregate(reader));
+/** Adds the first `length` of `values` to an aggregate; NaN is left out. */
+function addValues(aggregate: Aggregate, values: Float64Array, length: number): void {
+  let { count, sum } = aggregate;
+  let min = count === 0 ? Number.POSITIVE_INFINITY : aggregate.min;
+  let max = count === 0 ? Number.NEGATIVE_INFINITY : aggregate.max;
+  for (let i = 0; i < length; i++) {
+    const value = values[i] as number;
+    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+    if (value !== value) continue;
+    count++;
+    sum += value;
+    if (value < min) min = value;
+    if (value > max) max = value;
+  }
+  if (count === 0) return;
+  aggregate.count = count;
+  aggregate.sum = sum;
+  aggregate.min = min;
+  aggregate.max = max;
+}
+
+/** Adds one aggregate to another. */
+export function addAggregate(held: Aggregate, added: Aggregate): void {
+  if (added.count === 0) return;
+  if (held.count === 0 || added.min < held.min) held.min = added.min;
+  if (held.count === 0 || added.max > held.max) held.max = added.max;
+  held.count += added.count;
+  held.sum += added.sum;
 }
 
 /** The panels of a source: from the first to before the second. */
@@ -376,6 +374,32 @@ export class SeriesColumns {
  * @returns the number of rows
  */
 export function decodeSeriesRows(block: Block, panel: number, at: number, series: number, into: SeriesColumns, offset: number): number {
+  eachRowPart(block, panel, at, (reader, part, row) => {
+    const target = offset + row;
+    decodeSeriesPart(reader, part, group, 0);
+    for (let j = 0; j < part.length; j++) into.incarnation[target + j] = (group[j] as number) + series;
+    for (const column of into.metrics) decodeColumnPart(reader, part, column, target);
+  });
+  decodePanelBatches(block, panel, [into.seq, into.ts], offset);
+  return batchesOf(block.panels, panel);
+}
+
+/** Adds the rows of a series in a panel to aggregates by metric. @param at place of the series in the panel's shape */
+export function addSeriesRows(block: Block, panel: number, at: number, into: readonly Aggregate[]): void {
+  eachRowPart(block, panel, at, (reader, part) => {
+    decodeSeriesPart(reader, part, group, 0); // steps over the incarnations
+    for (let metric = 0; metric < block.width; metric++) {
+      decodeColumnPart(reader, part, group, 0);
+      addValues(into[metric] as Aggregate, group, part.length);
+    }
+  });
+}
+
+/**
+ * Visits the groups that have rows of a series in a panel.
+ * @param visit gets a reader at the beginning of the group, the series' part of it, and the number of its rows before
+ */
+function eachRowPart(block: Block, panel: number, at: number, visit: (reader: ByteReader, part: GroupPart, row: number) => void): void {
   const { panels } = block;
   const count = batchesOf(panels, panel);
   const first = (panels.row[panel] as number) + at * count;
@@ -390,14 +414,8 @@ export function decodeSeriesRows(block: Block, panel: number, at: number, series
       length: Math.min(first + count, groupEnd) - from,
       seriesBefore: seriesBetween(panels, groupFirst, from),
     };
-    const target = offset + from - first;
-    const reader = new ByteReader(block.data, block.rowGroups[i] as number);
-    decodeSeriesPart(reader, part, group, 0);
-    for (let j = 0; j < part.length; j++) into.incarnation[target + j] = (group[j] as number) + series;
-    for (const column of into.metrics) decodeColumnPart(reader, part, column, target);
+    visit(new ByteReader(block.data, block.rowGroups[i] as number), part, from - first);
   }
-  decodePanelBatches(block, panel, [into.seq, into.ts], offset);
-  return count;
 }
 
 /** Series that begin, or go on, at `first`, and those that begin behind it and before `end`. */

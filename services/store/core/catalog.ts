@@ -83,6 +83,11 @@ export class Catalog {
     return this.seriesCount;
   }
 
+  /** Above every id of a series. */
+  get seriesEnd(): number {
+    return this.seriesHost.length;
+  }
+
   /** Series with rows. */
   get size(): number {
     let size = 0;

@@ -107,11 +107,11 @@ export class ByteWriter {
 export class ByteReader {
   readonly bytes: Uint8Array;
   offset: number;
-  private readonly view: DataView;
+  /** Made for the first float: it costs as much as reading a column, and most readers need none. */
+  private view: DataView | null = null;
 
   constructor(bytes: Uint8Array, offset = 0) {
     this.bytes = bytes;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.offset = offset;
   }
 
@@ -136,6 +136,7 @@ export class ByteReader {
   }
 
   float(): number {
+    this.view ??= new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     const value = this.view.getFloat64(this.offset, true);
     this.offset += 8;
     return value;
@@ -150,10 +151,6 @@ export class ByteReader {
       default:
         return this.float();
     }
-  }
-
-  skip(count: number): void {
-    this.offset += count;
   }
 
   /** Steps over a bitmap. @returns where it starts, for {@link ByteReader.bit} */

@@ -13,7 +13,8 @@ import {
   type UnitInfo,
 } from '#shared/contract/queries';
 import { formatSample, samplePrefix } from '#shared/contract/row';
-import { type Aggregate, addValue, aggregatesOf, type Block, emptyAggregate } from './block.ts';
+import { type Aggregate, addAggregate, addSeriesRows, addValue, type Block, emptyAggregate } from './block.ts';
+import type { Run } from './chapter.ts';
 import { panelsOf, type SeriesReading, type Slice, type Window } from './window.ts';
 
 /** Room for the rest of a reply beside its items. */
@@ -212,22 +213,16 @@ function seriesPoints(window: Window, id: number, fromMs: number, toMs: number, 
     }));
 }
 
-/** Null when there is no sample. Runs that are covered whole are summed up by their aggregates. */
+/** Null when there is no sample. Chapters that are covered whole stand for their blocks. */
 export function summary(window: Window, host: string, unit: string, sinceMs: number | undefined, retentionMs: number): Summary | null {
   const id = window.catalog.series(host, unit);
   if (id === undefined) return null;
-  const fromMs = Math.max(window.newestTs(id) - retentionMs, sinceMs ?? Number.NEGATIVE_INFINITY);
-  const accumulator = new Accumulator();
-  const reading = window.reading(id);
-  // Newest first: the last values are found early, and older pieces need not be read for them.
-  for (const piece of window.pieces().reverse()) {
-    const panels = piece === null ? undefined : addAggregates(window, piece, reading, fromMs, accumulator);
-    if (panels?.length === 0) continue;
-    const slice = window.sliceOf(piece, reading, panels);
-    if (slice !== null) accumulator.addSlice(slice, fromMs);
-  }
-  if (accumulator.rows === 0) return null;
-  const metrics = accumulator.summaries();
+  const newest = window.newestTs(id);
+  const fromMs = Math.max(newest - retentionMs, sinceMs ?? Number.NEGATIVE_INFINITY);
+  if (newest < fromMs) return null;
+  const sum = new SeriesSum(window, id, fromMs);
+  sum.addAll();
+  const metrics = sum.accumulator.summaries();
   return {
     latest_cpu_percent: metrics.cpu_percent.last,
     average_cpu_percent: metrics.cpu_percent.avg,
@@ -238,18 +233,82 @@ export function summary(window: Window, host: string, unit: string, sinceMs: num
   };
 }
 
-/** Adds the aggregates that stand for rows that all count. @returns the panels whose rows have to be read */
-function addAggregates(window: Window, block: Block, reading: SeriesReading, fromMs: number, accumulator: Accumulator): number[] {
-  return panelsOf(block, reading.sources).filter((panel) => {
-    const place = reading.placeIn(block.panels.shape[panel] as number);
-    const maxTs = block.panels.maxTs[panel] as number;
-    if (place === -1 || maxTs < fromMs) return false;
-    if (block.from < window.floor || (block.panels.minTs[panel] as number) < fromMs) return true;
-    const aggregates = aggregatesOf(block, panel, place);
-    if (aggregates === null || accumulator.needsLast(aggregates, maxTs)) return true;
-    accumulator.addAggregates(aggregates);
-    return false;
-  });
+/** Adds up a series from `fromMs` on. Newest first: the last values are found early, and older blocks need not be read for them. */
+class SeriesSum {
+  readonly accumulator = new Accumulator();
+  private readonly window: Window;
+  private readonly reading: SeriesReading;
+  private readonly fromMs: number;
+
+  constructor(window: Window, id: number, fromMs: number) {
+    this.window = window;
+    this.reading = window.reading(id);
+    this.fromMs = fromMs;
+  }
+
+  addAll(): void {
+    const { chapters, openChapter } = this.window;
+    this.addRows(null);
+    this.addBetween(openChapter === null ? chapters : [...chapters, openChapter], 0, Number.POSITIVE_INFINITY);
+  }
+
+  /** Adds the blocks from one position to another. @param runs those in between, oldest first */
+  private addBetween(runs: readonly Run[], from: number, to: number): void {
+    let end = to;
+    for (let i = runs.length - 1; i >= 0; i--) {
+      const run = runs[i] as Run;
+      this.addBlocks(run.to, end);
+      this.addRun(run);
+      end = run.from;
+    }
+    this.addBlocks(from, end);
+  }
+
+  private addRun(run: Run): void {
+    if (run.maxTs < this.fromMs) return;
+    if (run.minTs < this.fromMs) {
+      this.addBetween(run.parts, run.from, run.to);
+      return;
+    }
+    const aggregates = emptyAggregates(run.width);
+    run.addTo(aggregates, this.reading.series);
+    if (this.accumulator.needsLast(aggregates, run.maxTs)) {
+      for (const block of this.window.blocksBetween(run.from, run.to).reverse()) this.keepLast(block, aggregates, block.maxTs);
+    }
+    this.accumulator.addAggregates(aggregates);
+  }
+
+  private addBlocks(from: number, to: number): void {
+    for (const block of this.window.blocksBetween(from, to).reverse()) this.addBlock(block);
+  }
+
+  private addBlock(block: Block): void {
+    const { panels } = block;
+    const wanted = panelsOf(block, this.reading.sources).filter(
+      (panel) => (panels.maxTs[panel] as number) >= this.fromMs && this.reading.placeIn(panels.shape[panel] as number) !== -1,
+    );
+    if (wanted.length === 0) return;
+    if (block.from < this.window.floor || wanted.some((panel) => (panels.minTs[panel] as number) < this.fromMs)) {
+      this.addRows(block, wanted);
+      return;
+    }
+    const aggregates = emptyAggregates(block.width);
+    for (const panel of wanted) addSeriesRows(block, panel, this.reading.placeIn(panels.shape[panel] as number), aggregates);
+    this.keepLast(block, aggregates, Math.max(...wanted.map((panel) => panels.maxTs[panel] as number)));
+    this.accumulator.addAggregates(aggregates);
+  }
+
+  private addRows(piece: Block | null, panels?: readonly number[]): void {
+    const slice = this.window.sliceOf(piece, this.reading, panels);
+    if (slice !== null) this.accumulator.addSlice(slice, this.fromMs);
+  }
+
+  /** Finds last values in a block, unless the ones known are newer than what it has. @param aggregates of it, or of more */
+  private keepLast(block: Block, aggregates: readonly Aggregate[], maxTs: number): void {
+    if (!this.accumulator.needsLast(aggregates, maxTs)) return;
+    const slice = this.window.sliceOf(block, this.reading);
+    if (slice !== null) this.accumulator.keepLasts(slice, this.fromMs);
+  }
 }
 
 /** Times the window holds of the matching series: one span from its oldest to its newest sample, within the request. */
@@ -270,16 +329,20 @@ export function coverage(window: Window, host: string | undefined, unit: string 
   return from <= to ? [{ from_ms: from, to_ms: to, source: 'window' }] : [];
 }
 
+function emptyAggregates(width: number): Aggregate[] {
+  const aggregates: Aggregate[] = [];
+  while (aggregates.length < width) aggregates.push(emptyAggregate());
+  return aggregates;
+}
+
 /** Sums, extremes and last values of every metric. */
 class Accumulator {
-  rows = 0;
-  private readonly aggregates: Aggregate[] = ALL_METRICS.map(emptyAggregate);
+  private readonly aggregates: Aggregate[] = emptyAggregates(ALL_METRICS.length);
   private readonly last: number[] = ALL_METRICS.map(() => Number.NaN);
   private readonly lastTs: number[] = ALL_METRICS.map(() => Number.NEGATIVE_INFINITY);
   private readonly lastSeq: number[] = ALL_METRICS.map(() => Number.NEGATIVE_INFINITY);
 
   add(slice: Slice, row: number): void {
-    this.rows++;
     const ts = slice.columns.ts[row] as number;
     for (let metric = 0; metric < slice.columns.metrics.length; metric++) {
       const value = slice.columns.metrics[metric]?.[row] as number;
@@ -289,25 +352,30 @@ class Accumulator {
     }
   }
 
-  /** The rows of a slice that are not older than `fromMs`. */
-  addSlice({ count, columns }: Slice, fromMs: number): void {
-    const { ts, seq } = columns;
-    let maxTs = Number.NEGATIVE_INFINITY;
-    for (let row = 0; row < count; row++) {
-      if ((ts[row] as number) >= fromMs) this.rows++;
-      if ((ts[row] as number) > maxTs) maxTs = ts[row] as number;
+  /** Adds the rows of a slice that are not older than `fromMs`. */
+  addSlice(slice: Slice, fromMs: number): void {
+    const { ts, metrics } = slice.columns;
+    for (let metric = 0; metric < metrics.length; metric++) {
+      const values = metrics[metric] as Float64Array;
+      const aggregate = this.aggregates[metric] as Aggregate;
+      for (let row = 0; row < slice.count; row++) if ((ts[row] as number) >= fromMs) addValue(aggregate, values[row] as number);
     }
+    this.keepLasts(slice, fromMs);
+  }
+
+  /** Looks for last values among the rows of a slice that are not older than `fromMs`. */
+  keepLasts({ count, columns }: Slice, fromMs: number): void {
+    const { ts, seq } = columns;
     for (let metric = 0; metric < columns.metrics.length; metric++) {
       const values = columns.metrics[metric] as Float64Array;
-      const aggregate = this.aggregates[metric] as Aggregate;
-      for (let row = 0; row < count; row++) if ((ts[row] as number) >= fromMs) addValue(aggregate, values[row] as number);
-      if (maxTs < (this.lastTs[metric] as number)) continue;
+      let newest = -1;
+      let newestTs = Math.max(fromMs, this.lastTs[metric] as number);
       for (let row = 0; row < count; row++) {
-        const value = values[row] as number;
-        const at = ts[row] as number;
-        if (!Number.isNaN(value) && at >= fromMs && at >= (this.lastTs[metric] as number))
-          this.keepLast(metric, value, at, seq[row] as number);
+        if ((ts[row] as number) < newestTs || Number.isNaN(values[row] as number)) continue;
+        newest = row;
+        newestTs = ts[row] as number;
       }
+      if (newest !== -1) this.keepLast(metric, values[newest] as number, newestTs, seq[newest] as number);
     }
   }
 
@@ -324,18 +392,8 @@ class Accumulator {
   }
 
   addAggregates(aggregates: readonly Aggregate[]): void {
-    this.rows++;
-    aggregates.forEach((added, metric) => {
-      const held = this.aggregates[metric] as Aggregate;
-      if (added.count === 0) return;
-      if (held.count === 0) Object.assign(held, added);
-      else {
-        held.count += added.count;
-        held.sum += added.sum;
-        held.min = Math.min(held.min, added.min);
-        held.max = Math.max(held.max, added.max);
-      }
-    });
+    for (let metric = 0; metric < aggregates.length; metric++)
+      addAggregate(this.aggregates[metric] as Aggregate, aggregates[metric] as Aggregate);
   }
 
   summaries(): MetricSummaries {

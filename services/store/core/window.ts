@@ -24,6 +24,7 @@ import {
   SeriesColumns,
 } from './block.ts';
 import { Catalog } from './catalog.ts';
+import { type Chapter, FAN_OUT, OpenChapter } from './chapter.ts';
 import { Columns } from './columns.ts';
 import { IntervalSet } from './interval-set.ts';
 
@@ -39,6 +40,7 @@ export interface WindowOptions {
 export interface WindowBytes {
   total: number;
   head: number;
+  /** Chapters included. */
   blocks: number;
   series: number;
   pull: number;
@@ -68,6 +70,8 @@ const HEAD_BYTES_MAX = 1024 * 1024;
 const SEAL_MARGIN = 1.25;
 /** Repeated messages beyond this many ranges are a flood: the window moves on instead of remembering them. */
 const DUPLICATE_RANGES_MAX = 4_096;
+/** Of the budget, at most this share is for the open chapter: with more series there are none. */
+const OPEN_CHAPTER_SHARE = 48;
 /** Beside one for each series; looking for those that are not in use is not worth it for fewer. */
 const INCARNATIONS_SPARE = 64;
 
@@ -85,12 +89,17 @@ export class Window {
   pullBytesMax = 0;
   readonly blocks: Block[] = [];
   readonly head = new Columns();
+  /** Oldest first, contiguous but for blocks that never got into one; those below others are among their parts. */
+  readonly chapters: Chapter[] = [];
+  /** Of the newest blocks; null when there are too many series, and until the next block after the floor has cut it. */
+  openChapter: OpenChapter | null = null;
   private readonly scratch = new Columns();
   private readonly duplicates = new IntervalSet();
   private readonly headBytesMax: number;
   private headFrom: number;
   private headSinceMs = 0;
   private blockBytes = 0;
+  private chapterBytes = 0;
   /** What the next block is expected to take, judged by the last one sealed. */
   private sealBytes: number;
   private readonly slice = new SeriesColumns();
@@ -109,7 +118,8 @@ export class Window {
   get bytes(): WindowBytes {
     const head = this.head.bytes + this.scratch.bytes;
     const series = this.catalog.bytes + this.duplicates.bytes;
-    return { total: head + this.blockBytes + series + this.pullBytes, head, blocks: this.blockBytes, series, pull: this.pullBytes };
+    const blocks = this.blockBytes + this.chapterBytes + (this.openChapter?.bytes ?? 0);
+    return { total: head + blocks + series + this.pullBytes, head, blocks, series, pull: this.pullBytes };
   }
 
   /**
@@ -119,7 +129,8 @@ export class Window {
    */
   needsRoom(growthBytes = 0): boolean {
     const arrays = Math.max(this.headBytesMax, this.head.bytes) + Math.max(this.headBytesMax, this.scratch.bytes);
-    const held = arrays + this.sealBytes + this.blockBytes + this.catalog.bytes + this.duplicates.bytes;
+    const blocks = this.sealBytes + this.blockBytes + this.chapterBytes + this.openChapterBytes();
+    const held = arrays + blocks + this.catalog.bytes + this.duplicates.bytes;
     const pulled = Math.max(this.pullBytesMax, this.pullBytes);
     return held + pulled + growthBytes > this.budgetBytes || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
   }
@@ -259,6 +270,7 @@ export class Window {
       this.floor = end;
       if (end === block.to) this.dropOldest(block);
     }
+    this.dropCutChapters();
     this.duplicates.deleteBelow(this.floor);
     this.scratch.clear(this.headBytesMax);
   }
@@ -282,6 +294,11 @@ export class Window {
   /** Pieces of the window, oldest first: the blocks, then the head (null). */
   pieces(): (Block | null)[] {
     return this.head.batches > 0 ? [...this.blocks, null] : [...this.blocks];
+  }
+
+  /** Blocks that begin at `from` or behind it, and before `to`; oldest first. */
+  blocksBetween(from: number, to: number): Block[] {
+    return this.blocks.slice(this.firstBlockAt(from), this.firstBlockAt(to));
   }
 
   /** Least and largest `ts` of a host's batches in a piece; null when it has none. */
@@ -399,6 +416,7 @@ export class Window {
       return;
     }
     const block = encodeBlock(head, this.catalog, this.headFrom, to);
+    this.addToChapter(block);
     this.headFrom = to;
     head.clear(this.headBytesMax);
     // A block larger than the head comes from a single large batch, and is no measure for the next.
@@ -406,17 +424,78 @@ export class Window {
     this.blocks.push(block);
     this.blockBytes += block.bytes;
     this.mergeNewest();
+    if (this.openChapter?.isWorthClosing) this.closeChapter(this.openChapter, to);
+  }
+
+  /** Adds the rows of the head, which is being sealed, to the open chapter. */
+  private addToChapter(block: Block): void {
+    if (this.openChapterBytes() === 0) {
+      this.openChapter = null;
+      return;
+    }
+    this.openChapter ??= new OpenChapter(block.from);
+    this.openChapter.addRows(this.head, this.catalog);
+  }
+
+  private closeChapter(open: OpenChapter, to: number): void {
+    const { chapters } = this;
+    this.openChapter = null;
+    this.keepChapter(open.closed(to));
+    for (;;) {
+      const parts = chapters.slice(-FAN_OUT);
+      const { level } = parts.at(-1) as Chapter;
+      const isContiguous = parts.every((part, i) => part.level === level && (i === 0 || part.from === parts[i - 1]?.to));
+      if (parts.length < FAN_OUT || !isContiguous) return;
+      chapters.length -= FAN_OUT;
+      this.keepChapter(OpenChapter.above(parts));
+    }
+  }
+
+  private keepChapter(chapter: Chapter): void {
+    this.chapters.push(chapter);
+    this.chapterBytes += chapter.bytes;
+  }
+
+  /** A chapter that has rows below the floor is of no use: its parts take its place. */
+  private dropCutChapters(): void {
+    for (;;) {
+      const first = this.chapters[0];
+      if (first === undefined || first.from >= this.floor) break;
+      this.chapters.splice(0, 1, ...first.parts);
+      this.chapterBytes -= first.bytes;
+    }
+    if (this.openChapter !== null && this.openChapter.from < this.floor) this.openChapter = null;
+  }
+
+  /** What the open chapter takes after the next seal; 0 when that is too much to have one. */
+  private openChapterBytes(): number {
+    const width = Math.max(this.head.metrics.length, this.openChapter?.width ?? 0);
+    const bytes = OpenChapter.bytesFor(this.catalog.seriesEnd, width);
+    return bytes > this.budgetBytes / OPEN_CHAPTER_SHARE ? 0 : bytes;
+  }
+
+  /** Index of the first block that begins at a position or behind it. */
+  private firstBlockAt(position: number): number {
+    let low = 0;
+    let high = this.blocks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.blocks[middle] as Block).from < position) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /**
    * Blocks sealed by age may be small, and every block has a price. The newest two become one while they are of like size and
-   * fit the scratch arrays: each row is rewritten a logarithmic number of times.
+   * fit the scratch arrays: each row is rewritten a logarithmic number of times. Only blocks of one chapter are merged.
    */
   private mergeNewest(): void {
+    const from = Math.max(this.floor, this.openChapter?.from ?? this.chapters.at(-1)?.to ?? 0);
     for (;;) {
       const newer = this.blocks.at(-1);
       const older = this.blocks.at(-2);
-      if (newer === undefined || older === undefined || older.from < this.floor || older.rows > 2 * newer.rows) return;
+      if (newer === undefined || older === undefined || older.from < from || older.rows > 2 * newer.rows) return;
       const width = Math.max(older.width, newer.width);
       if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows, width) > this.headBytesMax) return;
       this.scratch.clear(this.headBytesMax);
