@@ -269,8 +269,8 @@ describe('spillway up', { timeout: 120_000 }, () => {
       await eventually(() => {
         expect(pids()[name]).toEqual(expect.any(Number));
         expect(pids()[name]).not.toBe(old);
+        expect(started.stderr()).toContain(`${name} ended (SIGKILL)`);
       }, PATIENT);
-      expect(started.stderr()).toContain(`${name} ended (SIGKILL)`);
     }
     await eventually(async () => {
       for (const name of ['collector', 'store', 'spillover']) expect((await spillway(['health', name], { cwd })).code, name).toBe(0);

@@ -109,13 +109,13 @@ test('a volume that was lost: the rows of the window go to the spill, a new log 
 });
 
 test('an older volume restored: no row of the segments doubles or goes, it is said, and a new log mends it', async () => {
-  await publish(0, 300);
-  await settled(301);
+  await publish(0, 400);
+  await settled(401);
   await server.kill();
   cpSync(join(server.directory, 'data'), join(directory, 'backup'), { recursive: true });
   await server.start();
-  await publish(300, 700);
-  await settled(701);
+  await publish(400, 800);
+  await settled(801);
   const before = spilled().sort();
   await server.kill();
   rmSync(join(server.directory, 'data'), { recursive: true });
