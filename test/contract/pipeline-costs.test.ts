@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { SpillwayClient } from '#client/client';
 import { encodeBatch } from '#shared/contract/batch';
 import type { NatsLink } from '#shared/nats/connection';
@@ -17,7 +17,7 @@ import { startSpillover } from '../../services/spillover/main.ts';
 import { startStore } from '../../services/store/main.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
-import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+import { sharedServer } from '../support/shared-server.ts';
 
 const SERIES = 1_000;
 const ROWS = 200_000;
@@ -28,15 +28,8 @@ const SPILLOVER_PULLS_PER_THOUSAND_ROWS = 0.1;
 /** 0.13 to 0.14 were counted, those of directories included; one for every event would be 0.5. */
 const SYNCS_PER_THOUSAND_ROWS = 0.25;
 
-let server: TestServer;
-const cleanups: (() => Promise<void> | void)[] = [];
-beforeAll(async () => {
-  server = await startNatsServer();
-});
-afterAll(() => server.stop());
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const server = sharedServer();
+const { cleanups } = server;
 
 test('pulls and syncs per thousand rows', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'spillway-costs-'));

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { SpillwayClient } from '#client/client';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
 import { METRIC_NAMES } from '#shared/contract/metrics';
@@ -17,21 +17,14 @@ import { startStore } from '../../services/store/main.ts';
 import { batch, EPOCH_MS } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
-import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+import { sharedServer } from '../support/shared-server.ts';
 
 /** A busy machine answers late. */
 const PATIENCE_MS = 20_000;
 
-let server: TestServer;
+const server = sharedServer();
+const { cleanups } = server;
 let directory: string;
-const cleanups: (() => Promise<void> | void)[] = [];
-beforeAll(async () => {
-  server = await startNatsServer();
-});
-afterAll(() => server.stop());
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
 
 interface Pipeline {
   readonly config: Config;

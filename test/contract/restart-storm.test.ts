@@ -3,7 +3,7 @@
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { SpillwayClient } from '#client/client';
 import type { Sample } from '#shared/contract/row';
 import { startCollector } from '../../services/collector/main.ts';
@@ -11,20 +11,13 @@ import { startStore } from '../../services/store/main.ts';
 import { collectorInfoOf } from '../support/collected.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
-import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+import { sharedServer } from '../support/shared-server.ts';
 import { endProcess, endProcesses, startProcess } from '../support/test-processes.ts';
 
 const LIVES = 100;
 
-let server: TestServer;
-const cleanups: (() => Promise<void> | void)[] = [];
-beforeAll(async () => {
-  server = await startNatsServer();
-});
-afterAll(() => server.stop());
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const server = sharedServer();
+const { cleanups } = server;
 
 test('a unit restarted a hundred times: a hundred incarnations, no gap, no counter that goes back, CPU null first', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'spillway-storm-'));
