@@ -1,6 +1,6 @@
 // Removing a series, against a real nats-server: an event in the log, so every store that reads it forgets the same rows.
 
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { SpillwayClient } from '#client/client';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
 import { parseEvictionHead } from '#shared/contract/eviction';
@@ -16,17 +16,11 @@ import { Removals } from '../../services/store/removals.ts';
 import { batch, EPOCH_MS } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
-import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+import { startNatsServer } from '../support/nats-server.ts';
+import { sharedServer } from '../support/shared-server.ts';
 
-let server: TestServer;
-const cleanups: (() => Promise<void>)[] = [];
-beforeAll(async () => {
-  server = await startNatsServer();
-});
-afterAll(() => server.stop());
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const server = sharedServer();
+const { cleanups } = server;
 
 interface Stage {
   readonly link: NatsLink;

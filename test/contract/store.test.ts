@@ -2,7 +2,7 @@
 
 import { cp, rm } from 'node:fs/promises';
 import { headers } from 'nats';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Batch, encodeBatch } from '#shared/contract/batch';
 import { checkEvictionBody, EVICTION_HEADERS, evictionHeaders, parseEvictionHead } from '#shared/contract/eviction';
 import type { StoreInfo, Summary, UnitsReply } from '#shared/contract/queries';
@@ -18,17 +18,11 @@ import { startStore } from '../../services/store/main.ts';
 import { batch, EPOCH_MS } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
-import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+import { startNatsServer } from '../support/nats-server.ts';
+import { sharedServer } from '../support/shared-server.ts';
 
-let server: TestServer;
-const cleanups: (() => Promise<void>)[] = [];
-beforeAll(async () => {
-  server = await startNatsServer();
-});
-afterAll(() => server.stop());
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const server = sharedServer();
+const { cleanups } = server;
 
 interface Stage {
   readonly config: Config;
