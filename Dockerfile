@@ -24,5 +24,6 @@ RUN ln -s /app/dist/cli/main.js /usr/local/bin/spillway \
  && install -d -o node -g node /var/lib/spillway /var/lib/spillway/spill \
  && install -d -o node -g root -m 0770 /var/lib/spillway/spool
 USER node
-ENTRYPOINT ["spillway"]
+# The flags are those of libs/shared/runtime/node-flags.ts, which says what they are for.
+ENTRYPOINT ["node", "--single-threaded-gc", "/app/dist/cli/main.js"]
 CMD ["--help"]

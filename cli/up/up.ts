@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type NatsLink, NatsUnreachableError } from '#shared/nats/connection';
 import { CONFIG_FILE, type Config, ConfigError } from '#shared/runtime/config';
 import { FileWatch } from '#shared/runtime/file-watch';
+import { SERVICE_NODE_FLAGS } from '#shared/runtime/node-flags';
 import { EXIT_CONFIGURATION, EXIT_DONE, EXIT_FAILED } from '#shared/runtime/service';
 import { CommandFailure } from '../failure.ts';
 import { onHangUp } from '../hang-up.ts';
@@ -162,7 +163,7 @@ class Supervisor {
 
   private startService(name: string): void {
     const env = environmentOfServices(process.env, this.directory);
-    this.startChild({ name, program: process.execPath, args: [PROGRAM, name], env, hasChannel: true });
+    this.startChild({ name, program: process.execPath, args: [...SERVICE_NODE_FLAGS, PROGRAM, name], env, hasChannel: true });
   }
 
   private startChild(options: Pick<ChildOptions, 'name' | 'program' | 'args' | 'env' | 'hasChannel'>): void {

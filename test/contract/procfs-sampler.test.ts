@@ -249,6 +249,13 @@ describe('ProcfsSampler', () => {
     samplers.push(sampler);
     for (let i = 0; i < 3; i++) expect(sampler.sample().map((reading) => reading.state)).toEqual(Array(5).fill('running'));
     expect(openFiles() - before).toBe(6);
+    for (let i = 0; i < 12; i++) sampler.sample();
+    expect(openFiles() - before, 'three of them can be watched, the others are opened for each reading').toBe(6);
+    const roomy = new ProcfsSampler(targets, { descriptorsMax: 100 });
+    samplers.push(roomy);
+    for (let i = 0; i < 16; i++) roomy.sample();
+    expect(openFiles() - before, 'after a long rest the two that show whether they run').toBe(6 + 10);
+    roomy.close();
     const path = join(directory, 'moving.pid');
     const moving = new ProcfsSampler([{ unit: 'u', rule: { kind: 'pidfile', path }, tree: false }]);
     samplers.push(moving);
@@ -261,5 +268,30 @@ describe('ProcfsSampler', () => {
     for (const child of children) await endProcess(child);
     expect(sampler.sample().map((reading) => reading.state)).toEqual(Array(5).fill('missing'));
     expect(openFiles()).toBeLessThanOrEqual(before);
+  });
+
+  test('what rests is as it is for one who reads everything each time, and when it runs that is seen at once', async () => {
+    const pipe = join(directory, 'lines');
+    execFileSync('mkfifo', [pipe]);
+    const work = 'i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done';
+    const shell = startProcess('sh', ['-c', `exec 3<>${pipe}; while read -r line <&3; do ${work}; echo "$line"; done`]);
+    const sleeper = startProcess('sleep', ['1000']);
+    const targets = [shell, sleeper].map(({ pid }) => ({ unit: `u${pid}`, rule: byPid(pid), tree: true }));
+    const watching = new ProcfsSampler(targets);
+    // Without descriptors nothing can be watched.
+    const plain = new ProcfsSampler(targets, { descriptorsMax: 0 });
+    samplers.push(watching, plain);
+    const processesOf = (sampler: ProcfsSampler) => sampler.sample().map((reading) => present(reading).processes);
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 6; i++) processesOf(watching);
+      const before = processesOf(watching);
+      expect(before).toEqual(processesOf(plain));
+      const resting = processesOf(watching);
+      for (const [i, processes] of resting.entries()) expect(processes[0], 'nothing was read anew').toBe(before[i]?.[0]);
+      writeFileSync(pipe, `line ${round}\n`);
+      expect(await firstLine(shell)).toBe(`line ${round}`);
+      const [ran] = watching.sample();
+      expect(cpuMsIn(present(ran))).toBeGreaterThan((resting[0]?.[0]?.cpuOwnMs ?? 0) + (resting[0]?.[0]?.cpuReapedMs ?? 0));
+    }
   });
 });

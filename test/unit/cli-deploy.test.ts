@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '#shared/runtime/config';
+import { SERVICE_NODE_FLAGS } from '#shared/runtime/node-flags';
 import { createProgram } from '../../cli/program.ts';
 import { SERVICE_NAMES } from '../../cli/serve.ts';
 
@@ -117,6 +118,11 @@ describe('docker-compose.multi-host.yml', () => {
 });
 
 describe('the image', () => {
+  test('starts Node with the flags of a service', () => {
+    const entry = /^ENTRYPOINT (.*)$/m.exec(read('Dockerfile'))?.[1] ?? '';
+    expect(JSON.parse(entry)).toEqual(['node', ...SERVICE_NODE_FLAGS, '/app/dist/cli/main.js']);
+  });
+
   test('is built from files that are there and not ignored', () => {
     const ignored = read('.dockerignore')
       .split('\n')

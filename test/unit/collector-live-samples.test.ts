@@ -33,20 +33,59 @@ describe('live samples', () => {
         ...identity,
         ...metrics,
       };
-      expect(payload).toBe(JSON.stringify(sample));
-      expect(Object.keys(JSON.parse(payload)).filter((key) => METRIC_NAMES.some((name) => name === key))).toEqual(METRIC_NAMES);
+      const text = Buffer.from(payload).toString();
+      expect(text).toBe(JSON.stringify(sample));
+      expect(Object.keys(JSON.parse(text)).filter((key) => METRIC_NAMES.some((name) => name === key))).toEqual(METRIC_NAMES);
     }
   });
 
   test('from tick to tick only what has changed changes, whichever units come and go', () => {
     const live = new LiveSamples(HOST, subjects);
     const read = (ts: number, units: string[], samples: UnitSample[]) =>
-      live.encode(head(ts), units, samples).map(({ payload }) => JSON.parse(payload) as Record<string, unknown>);
+      live.encode(head(ts), units, samples).map(({ payload }) => JSON.parse(Buffer.from(payload).toString()) as Record<string, unknown>);
     const [first] = read(1_000, ['a', 'b'], [running, missing]);
     expect(read(2_000, ['c', 'a'], [missing, running])).toEqual([
       expect.objectContaining({ unit: 'c', ts: 2_000, state: 'missing', pid: null }),
       { ...first, ts: 2_000, timestamp: '1970-01-01T00:00:02.000Z' },
     ]);
     expect(read(3_000, ['b'], [running])).toMatchObject([{ unit: 'b', unit_hash: unitHash(HOST, 'b'), state: 'running', pid: 812 }]);
+  });
+
+  test('what is the same again is the same but for its time, and what is not is said: every metric, state, incarnation and length of time', () => {
+    const live = new LiveSamples(HOST, subjects);
+    const { open_fds: _, ...fewer } = running.metrics;
+    const changes: UnitSample[] = [
+      running,
+      running,
+      { ...running },
+      ...METRIC_NAMES.map((name) => ({ ...running, metrics: { ...running.metrics, [name]: 5 } })),
+      { ...running, pid: 813 },
+      { ...running, started: 1_763_670_000_001 },
+      { ...running, state: 'zombie' },
+      { ...running, metrics: fewer },
+      running,
+      missing,
+    ];
+    const unit = 'ü "a"';
+    let sent: Uint8Array | null = null;
+    for (const [i, sample] of changes.entries()) {
+      const ts = i < 4 ? 1_763_678_400_123 + i : i * 1_000;
+      const before = sent && Buffer.from(sent);
+      const [message] = live.encode(head(ts), [unit], [sample]);
+      const { metrics, ...identity } = sample;
+      const expected = {
+        host: HOST,
+        unit,
+        unit_hash: unitHash(HOST, unit),
+        timestamp: new Date(ts).toISOString(),
+        ts,
+        ...identity,
+        ...metrics,
+      };
+      expect(Buffer.from(message?.payload ?? []).toString()).toBe(JSON.stringify(expected));
+      // It may not have left yet when the next is made.
+      expect(sent && Buffer.from(sent)).toEqual(before);
+      sent = message?.payload ?? null;
+    }
   });
 });

@@ -1,5 +1,5 @@
 // The live messages of a tick, one for each unit. Beside the reads nothing costs a tick as much, so what stays the same from tick
-// to tick, the subject and the beginning of the JSON, is made once for each unit, and the JSON is put together as text.
+// to tick is made once: the subject, the beginning of the JSON, and for a unit that does nothing all of it but the time.
 
 import { unitHash } from '#shared/contract/series';
 import type { Subjects } from '#shared/contract/subjects';
@@ -9,20 +9,22 @@ import type { UnitSample } from './unit-tracker.ts';
 export interface LiveMessage {
   readonly subject: string;
   /** A sample without `seq`, JSON. */
-  readonly payload: string;
+  readonly payload: Uint8Array;
 }
 
-interface Beginning {
-  readonly subject: string;
-  /** JSON up to the first key that changes. */
-  readonly text: string;
+interface LastMessage extends LiveMessage {
+  /** JSON up to the time, and how many bytes that is. */
+  readonly beginning: string;
+  readonly beginningBytes: number;
+  readonly timeBytes: number;
+  readonly sample: UnitSample;
 }
 
 export class LiveSamples {
   readonly #host: string;
   readonly #subjects: Pick<Subjects, 'live'>;
   /** By unit; those of the last tick. */
-  #beginnings = new Map<string, Beginning>();
+  #last = new Map<string, LastMessage>();
 
   constructor(host: string, subjects: Pick<Subjects, 'live'>) {
     this.#host = host;
@@ -31,23 +33,44 @@ export class LiveSamples {
 
   /** In the order of `units`. @param samples of `units`, in the same order */
   encode({ ts }: Pick<TickHead, 'ts'>, units: readonly string[], samples: readonly UnitSample[]): LiveMessage[] {
-    const time = `"timestamp":"${new Date(ts).toISOString()}","ts":${ts}`;
-    const beginnings = new Map<string, Beginning>();
-    const messages = units.map((unit, i) => {
-      const beginning = this.#beginnings.get(unit) ?? this.#begin(unit);
-      beginnings.set(unit, beginning);
-      const { state, pid, started, metrics } = samples[i] as UnitSample;
-      let text = `${beginning.text}${time},"state":"${state}","pid":${pid},"started":${started}`;
-      // Numbers and null are in JSON what they are in a template.
-      for (const name of Object.keys(metrics)) text += `,"${name}":${metrics[name as keyof typeof metrics]}`;
-      return { subject: beginning.subject, payload: `${text}}` };
-    });
-    this.#beginnings = beginnings;
-    return messages;
+    const time = Buffer.from(`"timestamp":"${new Date(ts).toISOString()}","ts":${ts}`);
+    const messages = new Map<string, LastMessage>();
+    for (const [i, unit] of units.entries()) {
+      const sample = samples[i] as UnitSample;
+      const last = this.#last.get(unit);
+      const isSame = last !== undefined && last.timeBytes === time.length && areEqual(last.sample, sample);
+      messages.set(unit, isSame ? atAnotherTime(last, time) : this.#encodeOne(last ?? this.#begin(unit), time, sample));
+    }
+    this.#last = messages;
+    return [...messages.values()];
   }
 
-  #begin(unit: string): Beginning {
-    const key = JSON.stringify({ host: this.#host, unit, unit_hash: unitHash(this.#host, unit) });
-    return { subject: this.#subjects.live(this.#host, unit), text: `${key.slice(0, -1)},` };
+  #encodeOne(begun: Pick<LastMessage, 'subject' | 'beginning' | 'beginningBytes'>, time: Buffer, sample: UnitSample): LastMessage {
+    const { subject, beginning, beginningBytes } = begun;
+    const { state, pid, started, metrics } = sample;
+    let text = `${beginning}${time.toString('latin1')},"state":"${state}","pid":${pid},"started":${started}`;
+    // Numbers and null are in JSON what they are in a template.
+    for (const name of Object.keys(metrics)) text += `,"${name}":${metrics[name as keyof typeof metrics]}`;
+    return { subject, beginning, beginningBytes, timeBytes: time.length, sample, payload: Buffer.from(`${text}}`) };
   }
+
+  #begin(unit: string): Pick<LastMessage, 'subject' | 'beginning' | 'beginningBytes'> {
+    const key = JSON.stringify({ host: this.#host, unit, unit_hash: unitHash(this.#host, unit) });
+    const beginning = `${key.slice(0, -1)},`;
+    return { subject: this.#subjects.live(this.#host, unit), beginning, beginningBytes: Buffer.byteLength(beginning) };
+  }
+}
+
+/** Into bytes of its own: the last message may still be on its way. */
+function atAnotherTime(last: LastMessage, time: Buffer): LastMessage {
+  const payload = Buffer.allocUnsafe(last.payload.length);
+  payload.set(last.payload);
+  payload.set(time, last.beginningBytes);
+  return { ...last, payload };
+}
+
+function areEqual(a: UnitSample, b: UnitSample): boolean {
+  if (a.state !== b.state || a.pid !== b.pid || a.started !== b.started) return false;
+  const names = Object.keys(a.metrics) as (keyof typeof a.metrics)[];
+  return names.length === Object.keys(b.metrics).length && names.every((name) => a.metrics[name] === b.metrics[name]);
 }

@@ -60,6 +60,7 @@ export class UnitTracker {
     if (this.#incarnation?.pid !== reading.pid || this.#incarnation.startMs !== reading.startMs) this.#begin(reading);
     const { cpuMs: cpuMsBefore, userMs: userMsBefore } = this.#total;
     this.#count(reading);
+    const network = this.#countNetwork(reading);
     const cpuMs = this.#total.cpuMs - cpuMsBefore;
     const cpuPercent = this.#previous === null ? null : percentOfCore(cpuMs, this.#previous, reading);
     const metrics: MetricValues = {
@@ -67,7 +68,8 @@ export class UnitTracker {
       rss_bytes: sum(reading.processes, (process) => process.rssBytes),
       io_read_bytes: this.#counter(reading, 'ioReadBytes'),
       io_write_bytes: this.#counter(reading, 'ioWriteBytes'),
-      ...this.#countNetwork(reading),
+      net_rx_bytes: network?.rxBytes ?? null,
+      net_tx_bytes: network?.txBytes ?? null,
       threads: sum(reading.processes, (process) => process.threads),
     };
     if (this.#extras.length > 0) this.#addExtras(metrics, reading, cpuMs, this.#total.userMs - userMsBefore);
@@ -87,6 +89,7 @@ export class UnitTracker {
   /** Adds to the totals what the unit's processes used since the previous reading. */
   #count(reading: PresentReading): void {
     const before = this.#processes;
+    if (isUnchanged(reading, before)) return;
     const now = new Map<number, TrackedProcess>();
     for (const process of reading.processes) now.set(process.pid, { last: process, owed: noUsage() });
     for (const gone of before.values()) if (!isSame(now.get(gone.last.pid), gone.last)) oweToAncestor(gone.last, before, now);
@@ -183,14 +186,27 @@ export class UnitTracker {
     }
   }
 
-  /** Interfaces of a namespace come and go, taking their counters with them; the unit's only grow. */
-  #countNetwork(reading: PresentReading): { net_rx_bytes: number | null; net_tx_bytes: number | null } {
-    const { netRxBytes, netTxBytes } = reading;
-    if (netRxBytes === null || netTxBytes === null) return { net_rx_bytes: null, net_tx_bytes: null };
+  /** Interfaces of a namespace come and go, taking their counters with them; the unit's only grow. Null when they are not known. */
+  #countNetwork({ netRxBytes, netTxBytes }: PresentReading): { readonly rxBytes: number; readonly txBytes: number } | null {
+    if (netRxBytes === null || netTxBytes === null) return null;
     this.#network.rxBytes += Math.max(0, netRxBytes - (this.#previous?.netRxBytes ?? this.#network.rxBytes));
     this.#network.txBytes += Math.max(0, netTxBytes - (this.#previous?.netTxBytes ?? this.#network.txBytes));
-    return { net_rx_bytes: this.#network.rxBytes, net_tx_bytes: this.#network.txBytes };
+    return this.#network;
   }
+}
+
+/** A sampler gives the same object again for a process that has not run since: then there is nothing to count. */
+function isUnchanged({ processes }: PresentReading, before: ReadonlyMap<number, TrackedProcess>): boolean {
+  if (processes.length !== before.size) return false;
+  for (const process of processes) {
+    const known = before.get(process.pid);
+    if (known === undefined || known.last !== process || !owesNothing(known.owed)) return false;
+  }
+  return true;
+}
+
+function owesNothing({ cpuMs, userMs, majorFaults, ioReadBytes, ioWriteBytes }: Usage): boolean {
+  return cpuMs === 0 && userMs === 0 && majorFaults === 0 && ioReadBytes === 0 && ioWriteBytes === 0;
 }
 
 export function unknownMetrics(): MetricValues {

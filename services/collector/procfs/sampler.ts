@@ -205,6 +205,10 @@ export class ProcfsSampler implements Sampler {
     });
   }
 
+  /** Parents are read before their children, and whoever has lost one is in the table with the new one. */
+  readonly #hasSameParent = ({ pid, ppid }: ObservedProcess): boolean =>
+    typeof this.#seen.get(ppid) !== 'number' && (this.#resolver.table.get(pid)?.ppid ?? ppid) === ppid;
+
   #openFilesMax(pid: number): number | null {
     const length = this.#files.read(`${pid}/limits`);
     return length < 0 ? null : valueAfter(this.#files.buffer, length, OPEN_FILES_MAX);
@@ -219,7 +223,7 @@ export class ProcfsSampler implements Sampler {
   #observe(pid: number): ObservedProcess | number {
     const seen = this.#seen.get(pid);
     if (seen !== undefined) return seen;
-    const process = this.#reader.read(pid);
+    const process = this.#reader.read(pid, this.#hasSameParent);
     this.#seen.set(pid, process);
     if (process === GONE && this.#resolver.table.get(pid) !== undefined) this.#resolver.table.noteVanished();
     return process;
@@ -233,5 +237,6 @@ export class ProcfsSampler implements Sampler {
 
 /** A process alone has nothing of its children. */
 function withoutReaped(process: ObservedProcess): ObservedProcess {
+  if (process.cpuReapedMs === 0 && process.majorFaultsReaped === 0) return process;
   return { ...process, cpuReapedMs: 0, userReapedMs: 0, majorFaultsReaped: 0 };
 }

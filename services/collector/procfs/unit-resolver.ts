@@ -63,6 +63,8 @@ export class UnitResolver {
   readonly table: ProcessTable;
   readonly #files: ProcFiles;
   readonly #targets: readonly UnitTarget[];
+  /** Of targets that always name the same process; null for others. */
+  readonly #fixed: readonly (readonly NamedRoots[] | null)[];
   readonly #searches: readonly (Search | null)[];
   readonly #systemg: readonly (readonly SystemgDirectory[])[];
   readonly #facts: ProcessFacts;
@@ -101,6 +103,10 @@ export class UnitResolver {
     this.#selfPid = Number(files.readLink('self') ?? process.pid);
     this.#excludedPid = options.excludedPid ?? null;
     this.#passwdPath = options.passwdPath;
+    this.#fixed = targets.map(({ unit, rule }) => {
+      if (rule.kind !== 'pid' && rule.kind !== 'self') return null;
+      return [{ unit, roots: [rule.kind === 'pid' ? rule.pid : this.#selfPid], reason: null }];
+    });
   }
 
   /**
@@ -116,7 +122,8 @@ export class UnitResolver {
     const units = this.#targets.map((target, index) => {
       if (target.rule.kind === 'parent') return [];
       if (target.rule.kind === 'systemg') return this.#servicesOf(target, services[index] ?? []);
-      return this.#searches[index] == null ? [this.#named(target)] : this.#unitsOf(target, this.#searches[index]);
+      const search = this.#searches[index];
+      return search == null ? (this.#fixed[index] ?? [this.#ofPidfile(target)]) : this.#unitsOf(target, search);
     });
     for (const [index, target] of this.#targets.entries()) {
       if (target.rule.kind === 'parent') units[index] = this.#childrenOf(target, target.rule.parent, units);
@@ -156,7 +163,7 @@ export class UnitResolver {
           while (taken.has(unit)) unit = validName(`${unit}@${target.unit}`);
           taken.add(unit);
         }
-        resolved.push(this.#withMembers(target, { ...named, unit }, cache));
+        resolved.push(this.#withMembers(target, unit === named.unit ? named : { ...named, unit }, cache));
       }
     }
     for (const [unit, { unit: last }] of this.#cache) {
@@ -182,17 +189,9 @@ export class UnitResolver {
     return resolved;
   }
 
-  #named({ unit, rule }: UnitTarget): NamedRoots {
-    switch (rule.kind) {
-      case 'pid':
-        return { unit, roots: [rule.pid], reason: null };
-      case 'pidfile': {
-        const read = readPidfile(rule.path);
-        return 'pid' in read ? { unit, roots: [read.pid], reason: null } : { unit, roots: [], reason: read.reason };
-      }
-      default:
-        return { unit, roots: [this.#selfPid], reason: null };
-    }
+  #ofPidfile({ unit, rule }: UnitTarget): NamedRoots {
+    const read = readPidfile(rule.kind === 'pidfile' ? rule.path : '');
+    return 'pid' in read ? { unit, roots: [read.pid], reason: null } : { unit, roots: [], reason: read.reason };
   }
 
   #unitsOf(target: UnitTarget, search: Search): readonly NamedRoots[] {
