@@ -88,6 +88,15 @@ describe('UnitTracker', () => {
     expect(read(13_000, 40, 7)).toMatchObject({ cpu_percent: 4, io_write_bytes: 97 });
   });
 
+  test('nor is it waited for longer because the parent rests and is the same object each time', () => {
+    const tracker = new UnitTracker();
+    const parent = processReading(root);
+    const child = processReading({ pid: 11, ppid: 10, startMs: 6_000, cpuOwnMs: 500 });
+    tracker.read(presentReading(10_000, [parent, child]));
+    for (const atMs of [11_000, 12_000]) expect(tracker.read(presentReading(atMs, [parent])).metrics.cpu_percent).toBe(0);
+    expect(tracker.read(presentReading(13_000, [{ ...parent, cpuReapedMs: 40 }])).metrics.cpu_percent).toBe(4);
+  });
+
   test('an inheritance that has come is not taken off again', () => {
     const tracker = new UnitTracker();
     const child = processReading({ pid: 11, ppid: 10, startMs: 6_000, cpuOwnMs: 500, ioWriteBytes: 90 });
