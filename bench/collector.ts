@@ -21,8 +21,10 @@ const SIZES_QUICK = [100];
 const MOODS: readonly Mood[] = ['idle', 'busy'];
 const TICKS = 10;
 const TICKS_QUICK = 3;
-/** First readings open files and compile code. */
+/** First readings open files. */
 const WARM_UP_TICKS = 3;
+/** Of what Node runs: it goes on compiling for some fifteen ticks, and a collector runs for months. */
+const WARM_UP_TICKS_OF_NODE = 20;
 const TICK_MS = 1_000;
 const READY_MS = 60_000;
 
@@ -35,8 +37,14 @@ interface Scene {
 interface Contender {
   readonly name: string;
   readonly readsAll: boolean;
-  /** CPU per tick, ms; null when the contender is absent. */
-  run(scene: Scene): Promise<number | null>;
+  /** CPU per tick; null when the contender is absent. */
+  run(scene: Scene): Promise<Cost | null>;
+}
+
+interface Cost {
+  readonly ms: number;
+  /** The part of it for reading and for encoding the batch, where a contender tells. */
+  readonly readingMs?: number;
 }
 
 const CONTENDERS: readonly Contender[] = [
@@ -63,11 +71,13 @@ async function round(context: BenchContext, processes: number, mood: Mood): Prom
   const population = await startPopulation(processes, mood);
   try {
     for (const { name, readsAll, run } of CONTENDERS) {
-      const ms = await run({ context, pids: population.pids, directory });
-      if (ms === null) continue;
+      const cost = await run({ context, pids: population.pids, directory });
+      if (cost === null) continue;
+      const { ms, readingMs } = cost;
       const one = measuredBy(`${processes} ${mood} processes`, name);
       const read = readsAll ? processesOfMachine() : processes;
       measured.push(one('cpu_per_tick', 'ms', ms), one('cpu_per_tick_and_process', 'us', (ms * 1_000) / read));
+      if (readingMs !== undefined) measured.push(one('reading_and_encoding_per_process', 'us', (readingMs * 1_000) / read));
     }
     return measured;
   } finally {
@@ -76,26 +86,30 @@ async function round(context: BenchContext, processes: number, mood: Mood): Prom
   }
 }
 
-async function spillway({ context, pids }: Scene): Promise<number> {
+async function spillway({ context, pids }: Scene): Promise<Cost> {
   const installation = await Installation.start(context.root);
   try {
     const units = Object.fromEntries(pids.map((pid) => [`process-${pid}`, { pid, tree: false }]));
     const { pid } = installation.startService('collector', units);
     await eventually(() => installation.client.collectorInfo('bench'), { withinMs: READY_MS });
-    const ticksOf = async (): Promise<number> => (await installation.client.collectorInfo('bench')).counters['ticks'] ?? 0;
-    await pause(WARM_UP_TICKS * TICK_MS);
-    const before = { ticks: await ticksOf(), ms: cpuMs(pid) };
+    const look = async () => {
+      const { ticks = 0, tick_cpu_us_total: readingUs = 0 } = (await installation.client.collectorInfo('bench')).counters;
+      return { ticks, readingMs: readingUs / 1_000, ms: cpuMs(pid) };
+    };
+    await pause(warmUpTicks(context) * TICK_MS);
+    const before = await look();
     await pause(ticks(context) * TICK_MS);
-    const taken = (await ticksOf()) - before.ticks;
+    const after = await look();
+    const taken = after.ticks - before.ticks;
     if (taken === 0) throw new Error('the collector took no tick');
-    return (cpuMs(pid) - before.ms) / taken;
+    return { ms: (after.ms - before.ms) / taken, readingMs: (after.readingMs - before.readingMs) / taken };
   } finally {
     await installation.end();
   }
 }
 
 /** A program that takes a tick a second by itself. */
-async function program({ context, directory }: Scene, name: string, args: readonly string[]): Promise<number | null> {
+async function program({ context, directory }: Scene, name: string, args: readonly string[]): Promise<Cost | null> {
   const path = context.rivals.programOf(name);
   if (path === null) return null;
   // atop would switch the kernel's process accounting on.
@@ -108,7 +122,7 @@ async function program({ context, directory }: Scene, name: string, args: readon
 }
 
 /** Takes a tick when it is asked. Memory maps are left out: Spillway does not read them. */
-async function processExporter({ context, directory }: Scene): Promise<number | null> {
+async function processExporter({ context, directory }: Scene): Promise<Cost | null> {
   const path = context.rivals.programOf(PROCESS_EXPORTER);
   if (path === null) return null;
   const configuration = join(directory, 'process-exporter.yaml');
@@ -128,13 +142,13 @@ async function processExporter({ context, directory }: Scene): Promise<number | 
       await scrape();
       await pause(TICK_MS);
     }
-    return (cpuMs(running.pid) - before) / ticks(context);
+    return { ms: (cpuMs(running.pid) - before) / ticks(context) };
   } finally {
     await running.terminate();
   }
 }
 
-async function pidusageAlone({ context, pids, directory }: Scene): Promise<number> {
+async function pidusageAlone({ context, pids, directory }: Scene): Promise<Cost> {
   const file = join(directory, 'pids.json');
   const logFile = join(directory, 'pidusage.log');
   writeFileSync(file, JSON.stringify(pids));
@@ -142,22 +156,22 @@ async function pidusageAlone({ context, pids, directory }: Scene): Promise<numbe
   // With thousands of processes a tick may take more than its second.
   const taken = (): number => readFileSync(logFile, 'utf8').split('\n').length - 1;
   try {
-    await pause(WARM_UP_TICKS * TICK_MS);
+    await pause(warmUpTicks(context) * TICK_MS);
     const before = { ticks: taken(), ms: cpuMs(running.pid) };
     await pause(ticks(context) * TICK_MS);
     const ticksTaken = taken() - before.ticks;
     if (ticksTaken === 0) throw new Error(`pidusage finished no tick in ${ticks(context)} s`);
-    return (cpuMs(running.pid) - before.ms) / ticksTaken;
+    return { ms: (cpuMs(running.pid) - before.ms) / ticksTaken };
   } finally {
     await running.terminate();
   }
 }
 
-async function cpuOfTicks(context: BenchContext, pid: number): Promise<number> {
+async function cpuOfTicks(context: BenchContext, pid: number): Promise<Cost> {
   await pause(WARM_UP_TICKS * TICK_MS);
   const before = cpuMs(pid);
   await pause(ticks(context) * TICK_MS);
-  return (cpuMs(pid) - before) / ticks(context);
+  return { ms: (cpuMs(pid) - before) / ticks(context) };
 }
 
 function processesOfMachine(): number {
@@ -166,4 +180,8 @@ function processesOfMachine(): number {
 
 function ticks({ isQuick }: BenchContext): number {
   return isQuick ? TICKS_QUICK : TICKS;
+}
+
+function warmUpTicks({ isQuick }: BenchContext): number {
+  return isQuick ? WARM_UP_TICKS : WARM_UP_TICKS_OF_NODE;
 }

@@ -85,7 +85,7 @@ describe('a process that has not run', () => {
     const { sampler: opened } = open([byPid(50)]);
     const opens = vi.spyOn(ProcFiles.prototype, 'open');
     const watched: number[] = [];
-    for (let tick = 0; tick < 100; tick++) {
+    for (let tick = 0; tick < 300; tick++) {
       // A little each time: less than stat counts.
       proc.put(50, { ...resting, ran: `${70_000 + tick} 5 ${tick}` });
       opened.sample();

@@ -57,7 +57,7 @@ interface Rest {
 /** Rounds in a row that end a watch, and a rest after which stat and io are closed. */
 const MISSED_MAX = 2;
 const RESTED_LONG = 10;
-const WATCH_AFTER_MIN = 4;
+const WATCH_AFTER_MIN = 16;
 const WATCH_AFTER_MAX = 256;
 
 export class ProcessReader {
