@@ -164,14 +164,17 @@ export class ByteReader {
     return ((this.bytes[bitmap + (index >>> 3)] as number) >>> (index & 7)) & 1;
   }
 
-  /** Bits that are set before `index`. */
-  bitsBefore(bitmap: number, index: number): number {
+  /** Bits that are set from one index on, and before another. */
+  bitsBetween(bitmap: number, from: number, to: number): number {
     const { bytes } = this;
-    const whole = bitmap + (index >>> 3);
-    let count = 0;
-    for (let at = bitmap; at < whole; at++) count += BITS[bytes[at] as number] as number;
-    const rest = index & 7;
-    return rest === 0 ? count : count + (BITS[(bytes[whole] as number) & ((1 << rest) - 1)] as number);
+    const first = bitmap + (from >>> 3);
+    const last = bitmap + (to >>> 3);
+    const ending = (to & 7) === 0 ? 0 : (bytes[last] as number) & ((1 << (to & 7)) - 1);
+    // What lies before `from` in its byte is shifted out of it.
+    if (first === last) return BITS[ending >>> (from & 7)] as number;
+    let count = (BITS[(bytes[first] as number) >>> (from & 7)] as number) + (BITS[ending] as number);
+    for (let at = first + 1; at < last; at++) count += BITS[bytes[at] as number] as number;
+    return count;
   }
 }
 
@@ -393,9 +396,10 @@ function decodeIntegersPart(reader: ByteReader, count: number, first: number, le
     return;
   }
   const bitmap = reader.skipBitmap(count);
-  const before = reader.bitsBefore(bitmap, first);
-  const within = reader.bitsBefore(bitmap, first + length) - before;
-  unpackPart(reader, reader.bitsBefore(bitmap, count), width & ~SPARSE, before, within, base, offsets, 0);
+  const before = reader.bitsBetween(bitmap, 0, first);
+  const within = reader.bitsBetween(bitmap, first, first + length);
+  const others = before + within + reader.bitsBetween(bitmap, first + length, count);
+  unpackPart(reader, others, width & ~SPARSE, before, within, base, offsets, 0);
   for (let i = 0, next = 0; i < length; i++) out[at + i] = reader.bit(bitmap, first + i) === 1 ? (offsets[next++] as number) : 0;
 }
 
@@ -427,7 +431,7 @@ function decodeIntegers(reader: ByteReader, out: Float64Array, count: number): v
     return;
   }
   const bitmap = reader.skipBitmap(count);
-  const others = reader.bitsBefore(bitmap, count);
+  const others = reader.bitsBetween(bitmap, 0, count);
   unpackPart(reader, others, width & ~SPARSE, 0, others, base, offsets, 0);
   for (let i = 0, next = 0; i < count; i++) out[i] = reader.bit(bitmap, i) === 1 ? (offsets[next++] as number) : 0;
 }
