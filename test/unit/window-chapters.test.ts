@@ -134,3 +134,30 @@ test('blocks are merged only within a chapter', () => {
   for (const { from } of window.chapters) expect(begins).toContain(from);
   expect(begins).toContain(window.openChapter?.from);
 });
+
+/** What a window keeps free for, and counts as held, when it decides whether something has to be evicted. */
+function countedBytes(window: Window, budgetBytes: number): number {
+  let [fits, tooMuch] = [-budgetBytes, budgetBytes + 1];
+  while (tooMuch - fits > 1) {
+    const middle = Math.floor((fits + tooMuch) / 2);
+    if (window.needsRoom(middle)) tooMuch = middle;
+    else fits = middle;
+  }
+  return budgetBytes - fits;
+}
+
+test('whether there is room is decided with all that is held: chapters, too, on top of full heads and the next block', () => {
+  const budgetBytes = 6 << 20;
+  const window = new Window({ budgetBytes, floor: 1 });
+  // Two heads and a block as large as half of one.
+  const headBytes = (countedBytes(window, budgetBytes) - window.bytes.series) * (2 / 5);
+  let closed = 0;
+  fill(window, 600, 1_300_000, () => {
+    if (window.chapters.length === closed) return;
+    closed = window.chapters.length;
+    const newest = window.blocks.at(-1)?.bytes ?? 0;
+    const { blocks, series } = window.bytes;
+    expect(countedBytes(window, budgetBytes)).toBeGreaterThanOrEqual(2 * headBytes + newest + blocks + series);
+  });
+  expect(closed).toBeGreaterThan(0);
+});
