@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { unitTargets } from '../../services/collector/core/unit-target.ts';
 import { UnitWatch } from '../../services/collector/core/unit-watch.ts';
 import { ProcfsSampler } from '../../services/collector/procfs/sampler.ts';
+import { createSampler } from '../../services/collector/sampler.ts';
 import { explainTargets } from '../../services/collector/targets.ts';
 import { eventually } from '../support/eventually.ts';
 import { makeCgroup, moveInto, removeCgroups, writableHierarchies } from '../support/test-cgroups.ts';
@@ -88,6 +89,13 @@ describe.skipIf(hierarchies.length === 0)('control groups (skipped where this us
         webById: [contained.pid],
         none: `no process is in the control group of systemd unit ${top}-none`,
       });
+      const byName: Units = { web: { container: 'web', tree: true } };
+      const pidsOf = (docker_root: string) => explainTargets({ units: byName, docker_root })[0]?.processes.map(({ pid }) => pid);
+      expect(pidsOf(directory), 'as `docker_root` says').toEqual([contained.pid]);
+      expect(pidsOf(join(directory, 'elsewhere'))).toEqual([]);
+      const collecting = createSampler('auto', unitTargets(byName), { dockerRoot: directory });
+      expect(await collecting.sample()).toMatchObject([{ state: 'running', pid: contained.pid }]);
+      collecting.close();
     });
   });
 });
