@@ -1,6 +1,6 @@
 // Processes that do nothing: what is not read again, and what must be seen all the same.
 
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ProcessReading, UnitReading } from '../../services/collector/core/unit-reading.ts';
@@ -199,5 +199,59 @@ describe('a process that has not run', () => {
     settle();
     opened.sample();
     expect(opened.problems).toEqual([expect.stringMatching(/^io of 1 processes/)]);
+  });
+
+  test('of two units has its new parent at once, whichever is read first', () => {
+    // The first unit is the second one's grandchild; its parent ends, and nobody has forked since.
+    proc.put(40, { ...resting, startTicks: 4 });
+    proc.put(50, { ...resting, ppid: 40 });
+    proc.put(60, { ...resting, ppid: 50 });
+    const { sample, settle } = open([byPid(60, false), byPid(40)]);
+    settle();
+    proc.end(50);
+    proc.put(60, { ...resting, ppid: 40 });
+    expect(sample()).toMatchObject({ pid: 60, ppid: 40 });
+  });
+
+  test('keeps two descriptors, also when it was read once more because its parent ended', () => {
+    const opened = (): number => readdirSync('/proc/self/fd').length;
+    proc.put(40, { ...resting, startTicks: 4 });
+    proc.put(60, { ...resting, ppid: 50 });
+    proc.put(50, { ...resting, ppid: 40 });
+    const { sampler: sampling } = open([byPid(40)]);
+    const before = opened();
+    for (let i = 0; i < 20; i++) sampling.sample();
+    expect(opened() - before).toBe(6);
+    proc.end(50);
+    proc.put(60, { ...resting, ppid: 40 });
+    for (let i = 0; i < 3; i++) sampling.sample();
+    expect(opened() - before).toBe(4);
+  });
+
+  test('is read as before where no more files can be opened', () => {
+    proc.put(50, resting);
+    const { sample, settle } = open([byPid(50)]);
+    const before = readdirSync('/proc/self/fd').length;
+    const { open: openFile } = ProcFiles.prototype;
+    vi.spyOn(ProcFiles.prototype, 'open').mockImplementation(function (this: ProcFiles, path) {
+      if (path.endsWith('/statm')) throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+      return openFile.call(this, path);
+    });
+    settle();
+    proc.put(50, changed);
+    expect(sample()).toMatchObject({ cpuOwnMs: 110, ioReadBytes: 9 });
+    expect(readdirSync('/proc/self/fd').length - before, 'stat and io').toBe(2);
+  });
+
+  test('keeps what it has where there is no room for both', () => {
+    proc.put(50, resting);
+    writeFileSync(join(proc.root, '50', 'io'), 'not readable\n');
+    const { sample, settle } = open([byPid(50)], 1);
+    const before = readdirSync('/proc/self/fd').length;
+    settle();
+    expect(readdirSync('/proc/self/fd').length - before, 'stat').toBe(1);
+    const opens = vi.spyOn(ProcFiles.prototype, 'open');
+    sample();
+    expect(opens.mock.calls.filter(([path]) => path.startsWith('50/'))).toEqual([]);
   });
 });

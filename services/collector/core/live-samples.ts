@@ -12,10 +12,16 @@ export interface LiveMessage {
   readonly payload: Uint8Array;
 }
 
-interface LastMessage extends LiveMessage {
+/** What is the same in every message of a unit. */
+interface Beginning {
+  readonly subject: string;
   /** JSON up to the time, and how many bytes that is. */
   readonly beginning: string;
   readonly beginningBytes: number;
+}
+
+interface LastMessage extends LiveMessage, Beginning {
+  /** Length of the time in it. */
   readonly timeBytes: number;
   readonly sample: UnitSample;
 }
@@ -45,7 +51,7 @@ export class LiveSamples {
     return [...messages.values()];
   }
 
-  #encodeOne(begun: Pick<LastMessage, 'subject' | 'beginning' | 'beginningBytes'>, time: Buffer, sample: UnitSample): LastMessage {
+  #encodeOne(begun: Beginning, time: Buffer, sample: UnitSample): LastMessage {
     const { subject, beginning, beginningBytes } = begun;
     const { state, pid, started, metrics } = sample;
     let text = `${beginning}${time.toString('latin1')},"state":"${state}","pid":${pid},"started":${started}`;
@@ -54,7 +60,7 @@ export class LiveSamples {
     return { subject, beginning, beginningBytes, timeBytes: time.length, sample, payload: Buffer.from(`${text}}`) };
   }
 
-  #begin(unit: string): Pick<LastMessage, 'subject' | 'beginning' | 'beginningBytes'> {
+  #begin(unit: string): Beginning {
     const key = JSON.stringify({ host: this.#host, unit, unit_hash: unitHash(this.#host, unit) });
     const beginning = `${key.slice(0, -1)},`;
     return { subject: this.#subjects.live(this.#host, unit), beginning, beginningBytes: Buffer.byteLength(beginning) };

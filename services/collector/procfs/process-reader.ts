@@ -1,4 +1,4 @@
-// Reads one process: its stat and io files, through descriptors that stay open for as long as the process is asked for.
+// Reads one process: its stat and io files, through descriptors that stay open from one reading to the next.
 // Bounded: beyond its limit of descriptors it opens and closes at each read, which is slower and not wrong.
 //
 // Most processes of a host do nothing for most of the time. One with a single thread that has not run since it was last read has
@@ -54,7 +54,10 @@ interface Rest {
   missed: number;
 }
 
-/** Rounds in a row that end a watch, and a rest after which stat and io are closed. */
+/**
+ * Rounds in a row that end a watch, a rest after which stat and io are closed, and how long one that runs is left alone. A round
+ * is a tick, or a reading for peaks between two.
+ */
 const MISSED_MAX = 2;
 const RESTED_LONG = 10;
 const WATCH_AFTER_MIN = 16;
@@ -143,7 +146,7 @@ export class ProcessReader {
     open.round = this.#round;
     rest.missed = 0;
     open.watchAfter = WATCH_AFTER_MIN;
-    if (++rest.rested === RESTED_LONG) this.#releaseWhole(open);
+    if (++rest.rested >= RESTED_LONG) this.#releaseWhole(open);
     if (this.#depth === 'usage') return rest.process;
     if (open.io === DENIED) this.#ioDenied++;
     return this.#details === null ? rest.process : { ...rest.process, details: this.#details.read(pid, open.startTicks) };
@@ -156,23 +159,20 @@ export class ProcessReader {
   }
 
   #readWhole(pid: number): ObservedProcess | number {
-    let open = this.#open.get(pid);
-    let length = open === undefined || open.stat < 0 ? GONE : this.#files.readOpen(open.stat);
-    if (open !== undefined && open.stat >= 0 && length < 0) {
+    let open = this.#open.get(pid) ?? notOpen();
+    let length = open.stat < 0 ? GONE : this.#files.readOpen(open.stat);
+    if (open.stat >= 0 && length < 0) {
       // Dead, and its id may be another process's by now.
       this.#forget(pid, open);
-      open = undefined;
+      open = notOpen();
     }
-    open ??= notOpen();
-    open.round = this.#round;
+    if (length < 0) length = this.#readKeeping(open, 'stat', `${pid}/stat`);
     if (length < 0) {
-      length = this.#readKeeping(open, 'stat', `${pid}/stat`);
-      if (length < 0) {
-        this.#forget(pid, open);
-        return length;
-      }
-      this.#open.set(pid, open);
+      this.#forget(pid, open);
+      return length;
     }
+    open.round = this.#round;
+    this.#open.set(pid, open);
     if (!parseStat(this.#files.buffer, length, this.#stat)) return GONE;
     if (!Number.isNaN(open.startTicks) && open.startTicks !== this.#stat.startTicks) {
       // Another process under the same id: nothing that is known of the one before is true of it.
@@ -199,14 +199,23 @@ export class ProcessReader {
   }
 
   #beginWatch(pid: number, open: OpenProcess): void {
-    // Two descriptors are enough for one that rests. One that does not would have to open its files at each reading.
-    if (this.#descriptors + 2 > this.#descriptorsMax) this.#releaseWhole(open);
-    if (this.#descriptors + 2 > this.#descriptorsMax) return;
-    const schedstat = this.#files.open(`${pid}/schedstat`);
-    if (schedstat < 0) return;
-    const statm = this.#files.open(`${pid}/statm`);
-    if (statm < 0) {
-      this.#files.close(schedstat);
+    const room = this.#descriptorsMax - this.#descriptors;
+    const kept = Number(open.stat >= 0) + Number(open.io >= 0);
+    if (room + kept < 2) return;
+    // Two are enough for one that rests. One that does not has to open its files at each reading then.
+    if (room < 2) this.#releaseWhole(open);
+    const descriptors: number[] = [];
+    try {
+      for (const file of ['schedstat', 'statm']) {
+        const descriptor = this.#files.open(`${pid}/${file}`);
+        if (descriptor >= 0) descriptors.push(descriptor);
+      }
+    } catch {
+      // Too many open files, here or on the whole host: it is read as a whole, as before.
+    }
+    const [schedstat, statm] = descriptors;
+    if (schedstat === undefined || statm === undefined) {
+      for (const descriptor of descriptors) this.#files.close(descriptor);
       return;
     }
     this.#descriptors += 2;

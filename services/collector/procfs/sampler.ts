@@ -25,8 +25,8 @@ export interface ProcfsSamplerOptions extends UnitResolverOptions {
 }
 
 /**
- * Two for each process: enough for 5 000 of them. A process that has none costs twice as much to read; each takes 5 KB of the kernel's
- * memory. Never more than half of what the collector may have: NATS needs some, too.
+ * Two for each process, up to four for one that has only begun to rest: enough for 5 000 that have settled. A process that has
+ * none costs twice as much to read; each takes 5 KB of the kernel's memory. Never more than half of what the collector may have: NATS needs some, too.
  */
 const DESCRIPTORS_MAX = 10_240;
 
@@ -48,7 +48,9 @@ export class ProcfsSampler implements Sampler {
   readonly #pss: PssReader | null;
   readonly #wantsOpenFilesMax: boolean;
   readonly #now: () => number;
-  readonly #seen = new Map<number, ObservedProcess | number>();
+  /** What this reading has seen, and the one before. */
+  #seen = new Map<number, ObservedProcess | number>();
+  #seenBefore = new Map<number, ObservedProcess | number>();
   #units: readonly ResolvedUnit[] = [];
   /** Of the units of the last sample, in their order. */
   #readings: readonly UnitReading[] = [];
@@ -107,7 +109,7 @@ export class ProcfsSampler implements Sampler {
     // Before the processes are listed: one that starts after this moment is known to be new at the next reading.
     const atMs = this.#uptimeMs();
     this.#pss?.beginRound();
-    this.#seen.clear();
+    this.#forgetSeen();
     this.#reader.beginRound();
     const units = this.#resolver.resolve(this.#now());
     const before = this.#trees;
@@ -124,7 +126,7 @@ export class ProcfsSampler implements Sampler {
   /** Nothing is resolved, so that it is cheap: processes that have come since the last sample count from the next one on. */
   samplePeak(): UnitReading[] {
     const atMs = this.#uptimeMs();
-    this.#seen.clear();
+    this.#forgetSeen();
     this.#reader.beginRound('usage');
     const readings = this.#readings.map((reading, i) =>
       reading.state === 'missing' ? reading : this.#readAgain(reading, this.#units[i]?.target.tree !== false, atMs),
@@ -205,9 +207,16 @@ export class ProcfsSampler implements Sampler {
     });
   }
 
-  /** Parents are read before their children, and whoever has lost one is in the table with the new one. */
-  readonly #hasSameParent = ({ pid, ppid }: ObservedProcess): boolean =>
-    typeof this.#seen.get(ppid) !== 'number' && (this.#resolver.table.get(pid)?.ppid ?? ppid) === ppid;
+  /** As far as the table knows, and who is known of its parent is read before it. */
+  readonly #hasSameParent = ({ pid, ppid }: ObservedProcess): boolean => {
+    if ((this.#resolver.table.get(pid)?.ppid ?? ppid) !== ppid) return false;
+    return !this.#seenBefore.has(ppid) || typeof this.#observe(ppid) !== 'number';
+  };
+
+  #forgetSeen(): void {
+    [this.#seen, this.#seenBefore] = [this.#seenBefore, this.#seen];
+    this.#seen.clear();
+  }
 
   #openFilesMax(pid: number): number | null {
     const length = this.#files.read(`${pid}/limits`);

@@ -1,4 +1,4 @@
-// The lines of /proc that are read at every tick, parsed from bytes by hand: the path of every process of every tick.
+// The lines of /proc that are read at every tick, parsed from bytes by hand: the path of every process that runs.
 // See proc(5): proc_pid_stat(5), proc_pid_io(5), proc_pid_net(5).
 
 /** Fields of /proc/<pid>/stat, times in clock ticks, memory in pages. One object is filled again and again. */

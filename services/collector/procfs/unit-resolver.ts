@@ -123,7 +123,8 @@ export class UnitResolver {
       if (target.rule.kind === 'parent') return [];
       if (target.rule.kind === 'systemg') return this.#servicesOf(target, services[index] ?? []);
       const search = this.#searches[index];
-      return search == null ? (this.#fixed[index] ?? [this.#ofPidfile(target)]) : this.#unitsOf(target, search);
+      if (search != null) return this.#unitsOf(target, search);
+      return target.rule.kind === 'pidfile' ? [ofPidfile(target.unit, target.rule.path)] : (this.#fixed[index] ?? []);
     });
     for (const [index, target] of this.#targets.entries()) {
       if (target.rule.kind === 'parent') units[index] = this.#childrenOf(target, target.rule.parent, units);
@@ -187,11 +188,6 @@ export class UnitResolver {
       : { unit, target, roots, members: followsTree ? this.table.withDescendants(roots) : roots, reason };
     cache.set(unit, { version, unit: resolved });
     return resolved;
-  }
-
-  #ofPidfile({ unit, rule }: UnitTarget): NamedRoots {
-    const read = readPidfile(rule.kind === 'pidfile' ? rule.path : '');
-    return 'pid' in read ? { unit, roots: [read.pid], reason: null } : { unit, roots: [], reason: read.reason };
   }
 
   #unitsOf(target: UnitTarget, search: Search): readonly NamedRoots[] {
@@ -376,6 +372,11 @@ function groupByName(found: Found[]): NamedRoots[] {
     else roots.push(entry.pid);
   }
   return [...units].map(([unit, roots]) => ({ unit, roots, reason: null }));
+}
+
+function ofPidfile(unit: string, path: string): NamedRoots {
+  const read = readPidfile(path);
+  return 'pid' in read ? { unit, roots: [read.pid], reason: null } : { unit, roots: [], reason: read.reason };
 }
 
 /** A pid file is one number in its first line; some programs write more lines below. */
