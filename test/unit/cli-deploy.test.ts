@@ -83,6 +83,16 @@ describe('docker-compose.yml', () => {
   test('the configuration of its collector is valid', () => {
     const config = loadConfig({ file: join(ROOT, 'deploy/compose/spillway.yaml'), env: {}, cwd: ROOT });
     expect(Object.keys(config.units)).toEqual(expect.arrayContaining(['nats', ...SERVICE_NAMES, 'workload']));
+    const entry = JSON.parse(/^ENTRYPOINT (.*)$/m.exec(read('Dockerfile'))?.[1] ?? '[]') as string[];
+    for (const name of ['store', 'spillover']) {
+      const { match = '' } = config.units[name] as { match?: string };
+      const lines = SERVICE_NAMES.map((service) => [...entry, ...(compose.services[service]?.command ?? [])].join(' '));
+      expect(
+        lines.filter((line) => new RegExp(match).test(line)),
+        name,
+      ).toEqual([[...entry, name].join(' ')]);
+      expect(`node /usr/local/bin/spillway health ${name}`, 'who asks for its health is not it').not.toMatch(new RegExp(match));
+    }
   });
 
   test('NATS syncs before it acknowledges, except a 2.9, which cannot', () => {
