@@ -20,6 +20,7 @@ import { isNoSuchMessage, isStreamFull, isStreamNotFound, isUnanswered, isWrongL
 import { storedBytes } from '#shared/nats/full-stream';
 import { readHeaders } from '#shared/nats/message-headers';
 import { purgeBelow } from '#shared/nats/purge';
+import { Turns } from '#shared/runtime/turns';
 
 /** What the last message of the stream says; null when the stream has none. */
 export interface EvictedTail {
@@ -180,7 +181,9 @@ export class EvictedLog {
       outcome.rows += event.rows;
       outcome.dropped += event.dropped;
     };
+    const turns = new Turns();
     for (const event of events) {
+      if (turns.isOver) await turns.next();
       while (flights.length > 0 && bytes + event.body.length > this.bytesInFlightMax) await land();
       let message = this.messageOf(event, this.lastSequence + flights.length);
       if (!this.fits(message)) {

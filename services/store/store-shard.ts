@@ -4,7 +4,6 @@
 // So memory is bounded by construction: what does not fit is not pulled. The floor moves only when JetStream has
 // acknowledged the events that carry the rows below it, and the log is purged only below the floor.
 
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseBatch, type RejectReason } from '#shared/contract/batch';
 import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionHead, type EvictionReason, type SeqRange } from '#shared/contract/eviction';
 import { type Health, QueryError, type StoreCustody, type StoreInfo } from '#shared/contract/queries';
@@ -18,6 +17,7 @@ import { retryUnanswered } from '#shared/nats/retry';
 import { ensureShard, logIdentity } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
+import { Turns } from '#shared/runtime/turns';
 import { pause } from '#shared/runtime/wait';
 import { evictionEvents } from './core/eviction-events.ts';
 import { Window } from './core/window.ts';
@@ -41,8 +41,6 @@ const KEPT_MESSAGES_MAX = 64;
 const KEPT_SHARE = 1 / 16;
 /** What the server counts beside the payload. */
 const MESSAGE_HEAD_BYTES = 512;
-/** Queries are answered between turns of this length. */
-const TURN_MS_MAX = 5;
 const PULL_MESSAGES_MAX = 512;
 const PULL_BYTES_DECAY = 0.99;
 const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
@@ -266,7 +264,7 @@ export class StoreShard {
     let leftBytes = messages.reduce((sum, message) => sum + message.data.length, 0);
     // A message may be larger than a pull should be; where there was one, there will be more for a while.
     window.pullBytesMax = Math.max(this.pullBytesUsual, leftBytes, window.pullBytesMax * PULL_BYTES_DECAY);
-    let turnMs = performance.now();
+    const turns = new Turns();
     for (const [i, message] of messages.entries()) {
       leftBytes -= message.data.length;
       window.pullBytes = leftBytes + this.reader.bufferedBytes;
@@ -281,9 +279,7 @@ export class StoreShard {
       // At rest the window is within its budget, so the last message is done when what it made necessary is.
       if (left === 0) await this.evictForMemory();
       this.lag = message.pending + left;
-      if (performance.now() - turnMs < TURN_MS_MAX) continue;
-      await nextTurn();
-      turnMs = performance.now();
+      if (turns.isOver) await turns.next();
     }
     window.pullBytes = this.reader.bufferedBytes;
     this.noteProgress();

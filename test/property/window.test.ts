@@ -39,11 +39,11 @@ const text = (body: Uint8Array): string[] => new TextDecoder().decode(body).spli
 const CARRIED_BEFORE = 1_000;
 
 /** Evicts up to `to` as the store does, checks the chain of events, and returns the lines. */
-function evict(window: Window, to: number, bytesMax?: number): string[] {
+function evict(window: Window, to: number, bytesMax?: number, bytesEnough?: number): string[] {
   const lines: string[] = [];
   while (window.floor < to) {
     const carriedRows = CARRIED_BEFORE + lines.length;
-    const events = [...evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows }, bytesMax)];
+    const events = [...evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows }, bytesMax, bytesEnough)];
     let at = window.floor;
     for (const event of events) {
       expect(event.from, 'events follow one another').toBe(at);
@@ -132,7 +132,7 @@ const commands = fc.array(
   { minLength: 1, maxLength: 120 },
 );
 
-function run(list: Command[], bytesMax?: number): void {
+function run(list: Command[], bytesMax?: number, bytesEnough?: number): void {
   const first = 7;
   const window = new Window({ budgetBytes: 64 * 1024, floor: first });
   const model = new Model();
@@ -157,10 +157,10 @@ function run(list: Command[], bytesMax?: number): void {
         window.sealIfOld(nowMs + 60_000);
         break;
       case 'evict-block':
-        evicted.push(...evict(window, window.oldestBlockEnd(), bytesMax));
+        evicted.push(...evict(window, window.oldestBlockEnd(), bytesMax, bytesEnough));
         break;
       case 'evict-rows':
-        evicted.push(...evict(window, window.floor + Math.floor((window.next - window.floor) * command.share), bytesMax));
+        evicted.push(...evict(window, window.floor + Math.floor((window.next - window.floor) * command.share), bytesMax, bytesEnough));
         break;
       case 'retain': {
         const cutoffMs = 1_000_000 + Math.floor((nowMs - 1_000_000) * command.share);
@@ -168,7 +168,7 @@ function run(list: Command[], bytesMax?: number): void {
         const expected = model.messages.filter(
           (message) => message.seq >= window.floor && message.arrivalMs < cutoffMs && message.lines.length > 0,
         );
-        evicted.push(...evict(window, to, bytesMax));
+        evicted.push(...evict(window, to, bytesMax, bytesEnough));
         for (const message of expected) expect(window.floor, 'what is older than the cutoff is gone').toBeGreaterThan(message.seq);
         const kept = model.messages.filter((message) => message.arrivalMs >= cutoffMs && message.lines.length > 0);
         for (const message of kept) if (message.seq >= window.floor) expect(message.seq).toBeGreaterThanOrEqual(window.floor);
@@ -181,7 +181,7 @@ function run(list: Command[], bytesMax?: number): void {
   }
   expect(evicted, 'evicted rows are those below the floor, in log order').toEqual(model.lines(first, window.floor));
   checkSlices(window, model);
-  const rest = evict(window, window.next, bytesMax);
+  const rest = evict(window, window.next, bytesMax, bytesEnough);
   expect([...evicted, ...rest], 'nothing was changed by being held').toEqual(model.lines(first, seq));
   expect(window.rows).toBe(0);
   expect(window.catalog.size).toBe(0);
@@ -233,6 +233,13 @@ describe('window', () => {
   test('the same when events are so small that batches are spread over several', () => {
     fc.assert(
       fc.property(commands, (list) => run(list, 1_200)),
+      { numRuns: 1_000 },
+    );
+  });
+
+  test('the same when one ends with the first batch with which it is large enough', () => {
+    fc.assert(
+      fc.property(commands, fc.integer({ min: 1, max: 3_000 }), (list, bytesEnough) => run(list, 3_000, bytesEnough)),
       { numRuns: 1_000 },
     );
   });

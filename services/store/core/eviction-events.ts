@@ -11,7 +11,7 @@ import { hostPart, type Piece, pieceOf, RowWriter } from './row-writer.ts';
 import type { Window } from './window.ts';
 
 /** Measured with bodies of 48 to 512 KiB: a tenth more rows a second than with 256 KiB and above or 48 KiB. */
-const BODY_BYTES_ENOUGH = 128 * 1024;
+export const BODY_BYTES_ENOUGH = 128 * 1024;
 
 export interface EvictionPlan {
   /** Identity of the log. */
@@ -29,7 +29,12 @@ export interface EvictionPlan {
  * The events that move the floor from where it is to the end of the window's first block, at most to `plan.to`.
  * Lazy: a body is made when it is asked for. The window must not change in between.
  */
-export function* evictionEvents(window: Window, plan: EvictionPlan, bytesMax: number = EVICTION_BYTES_MAX): Generator<EvictionEvent> {
+export function* evictionEvents(
+  window: Window,
+  plan: EvictionPlan,
+  bytesMax: number = EVICTION_BYTES_MAX,
+  bytesEnough: number = BODY_BYTES_ENOUGH,
+): Generator<EvictionEvent> {
   const rows = window.oldestRows(plan.to);
   const end = rows?.end ?? plan.to;
   const duplicates = (to: number) =>
@@ -73,7 +78,7 @@ export function* evictionEvents(window: Window, plan: EvictionPlan, bytesMax: nu
   for (let batch = rows.firstBatch; batch < rows.lastBatch; batch++) {
     const seq = rows.columns.seq[batch] as number;
     const size = rows.columns.rowEnd(batch) - (rows.columns.rowStart[batch] as number);
-    if (body.bytes >= BODY_BYTES_ENOUGH && from < seq) {
+    if (body.bytes >= bytesEnough) {
       const enough = body.takeAll();
       yield event(from, seq, enough.rows, enough.bytes);
       from = seq;
