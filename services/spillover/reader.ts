@@ -20,12 +20,11 @@ import {
 import { parseRow, type Sample, sampleOfRow } from '#shared/contract/row';
 import { JsonText } from '#shared/nats/query-service';
 import { Exclusive } from '#shared/segments/exclusive';
-import { forEachLine } from '#shared/segments/record-format';
 import { SegmentUnreadableError } from '#shared/segments/segment-errors';
 import type { SegmentLog, SegmentSummary } from '#shared/segments/segment-log';
 import { Buckets, compareText, type PointKey } from './core/buckets.ts';
 import { coverageOf, type Gap } from './core/coverage.ts';
-import { createRowTest, type RowFilter } from './core/sample-filter.ts';
+import { createRowScan, type RowFilter } from './core/sample-filter.ts';
 import { Smallest } from './core/smallest.ts';
 
 /** Room for coverage, cursor and position beside the samples. */
@@ -194,16 +193,12 @@ export class SpillReader {
     filter: RowFilter,
     visit: (sample: () => Sample | null, timeMs: number) => void,
   ): Promise<number> {
-    const test = createRowTest(filter, segment.log);
+    const scan = createRowScan(filter, segment.log);
     let bytes = 0;
     try {
       for await (const block of this.options.log.read(segment)) {
         bytes += block.length;
-        forEachLine(block, (start, end) => {
-          const timeMs = test(block, start, end);
-          if (timeMs !== null) visit(() => wantedSample(block.toString('utf8', start, end), filter), timeMs);
-          return true;
-        });
+        scan(block, (start, end, timeMs) => visit(() => wantedSample(block.toString('utf8', start, end), filter), timeMs));
       }
     } catch (error) {
       if (!(error instanceof SegmentUnreadableError)) throw error;

@@ -39,7 +39,7 @@ import { type Counters, emptySegmentTally, type SegmentTally, tallySegmentEvent 
 export const SEGMENT_PREFIX = 'metrics';
 
 const PULL_WAIT_MS = 250;
-/** Group commit: what one pull brings is one append. 16 events of 512 KiB at most. */
+/** Group commit: what one pull brings is one append: 64 events of the usual size. */
 const PULL_MESSAGES_MAX = 256;
 const PULL_BYTES_MAX = 8 * 1024 * 1024;
 /** Purging, looking at the stream and at the directory: seldom, because none of it is needed for correctness. */

@@ -4,10 +4,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_NAMES } from '#shared/contract/metrics';
 import { formatRow, rowPrefix } from '#shared/contract/row';
+import { forEachLine } from '#shared/segments/record-format';
 import { Buckets, bucketWidth, comparePointKeys } from '../../services/spillover/core/buckets.ts';
 import { coverageOf, type Gap } from '../../services/spillover/core/coverage.ts';
 import { createRowFormat } from '../../services/spillover/core/row-fields.ts';
-import { createRowTest } from '../../services/spillover/core/sample-filter.ts';
+import { createRowScan, createRowTest } from '../../services/spillover/core/sample-filter.ts';
 import { Smallest } from '../../services/spillover/core/smallest.ts';
 import { sampleAt } from '../support/samples.ts';
 
@@ -23,6 +24,33 @@ test('an extra metric is in the points whose samples know it, and in no other', 
   expect(without?.metrics).not.toHaveProperty('open_fds');
   expect(having?.metrics.open_fds).toEqual({ min: 4, max: 8, avg: 6, last: 8, count: 2 });
   expect(having?.metrics).not.toHaveProperty('pss_bytes');
+});
+
+describe('the scan of a block', () => {
+  test('finds the lines that a test of every line finds, whatever the names and wherever the block ends', () => {
+    const name = fc.constantFrom('a', 'b', 'a b', '"', '\\', 'ü', '"unit":"a",', ',"seq":1', '\n');
+    const maybe = fc.option(name, { nil: undefined });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(name, name, fc.nat(9)), { maxLength: 12 }), maybe, maybe, fc.nat(40), (rows, host, unit, cut) => {
+        const text = rows.map(([ofHost, ofUnit, seq]) => `${row(ofHost, ofUnit, seq, `2020-01-01T00:00:0${seq}.000Z`)}\n`).join('');
+        const whole = Buffer.from(text);
+        const block = whole.subarray(0, whole.length - cut);
+        const fromMs = Date.parse('2020-01-01T00:00:02Z');
+        const filter = { host, unit, fromMs, toMs: fromMs + 5_000, below: { log: 1, seq: 6 } };
+        const test = createRowTest(filter, 1);
+        const wanted: [number, number, number][] = [];
+        forEachLine(block, (start, end) => {
+          const timeMs = test(block, start, end);
+          if (timeMs !== null) wanted.push([start, end, timeMs]);
+          return true;
+        });
+        const found: [number, number, number][] = [];
+        createRowScan(filter, 1)(block, (...line) => found.push(line));
+        expect(found).toEqual(wanted);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
 });
 
 describe('fields of a row', () => {

@@ -19,6 +19,15 @@ export function forEachLine(block: Buffer, visit: (start: number, end: number) =
   }
 }
 
+/** The same for lines that have some bytes in them, none of which is a line break: the others are not looked at. */
+export function forEachLineWith(block: Buffer, bytes: Buffer, visit: (start: number, end: number) => boolean): void {
+  for (let at = block.indexOf(bytes); at !== -1; ) {
+    const end = block.indexOf(LINE_BREAK, at);
+    if (end === -1 || !visit(block.lastIndexOf(LINE_BREAK, at) + 1, end)) return;
+    at = block.indexOf(bytes, end + 1);
+  }
+}
+
 /** What the records of a segment have in common. */
 export interface Totals {
   rows: number;

@@ -2,6 +2,7 @@
 // wanted, and reading their JSON would be the whole cost of a query.
 
 import type { LogPosition } from '#shared/contract/queries';
+import { forEachLine, forEachLineWith } from '#shared/segments/record-format';
 import { createTimeReader, seqAt, seqKeyAt } from './row-fields.ts';
 
 export interface RowFilter {
@@ -14,11 +15,39 @@ export interface RowFilter {
   readonly below: LogPosition | undefined;
 }
 
+/** Visits the rows of whole lines that may be wanted, with their times. */
+export type RowScan = (block: Buffer, visit: (start: number, end: number, timeMs: number) => void) => void;
+
+/** @param log of the segment whose blocks are scanned */
+export function createRowScan(filter: RowFilter, log: number): RowScan {
+  const test = createRowTest(filter, log);
+  const name = nameIn(filter);
+  return (block, visit) => {
+    const visitWanted = (start: number, end: number): boolean => {
+      const timeMs = test(block, start, end);
+      if (timeMs !== null) visit(start, end, timeMs);
+      return true;
+    };
+    if (name === null) forEachLine(block, visitWanted);
+    else forEachLineWith(block, name, visitWanted);
+  };
+}
+
+/** What every wanted row has in it, and the fewest others. */
+function nameIn({ host, unit }: RowFilter): Buffer | null {
+  if (unit !== undefined) return keyed('unit', unit);
+  return host === undefined ? null : keyed('host', host);
+}
+
+function keyed(key: 'host' | 'unit', name: string): Buffer {
+  return Buffer.from(`"${key}":${JSON.stringify(name)},`);
+}
+
 /** @returns a test for the line `bytes[start, end)` of a segment of `log`: its time when the row may be wanted, else null */
 export function createRowTest(filter: RowFilter, log: number): (bytes: Buffer, start: number, end: number) => number | null {
   const readTime = createTimeReader();
-  const host = filter.host === undefined ? null : Buffer.from(`"host":${JSON.stringify(filter.host)},`);
-  const unit = filter.unit === undefined ? null : Buffer.from(`"unit":${JSON.stringify(filter.unit)},`);
+  const host = filter.host === undefined ? null : keyed('host', filter.host);
+  const unit = filter.unit === undefined ? null : keyed('unit', filter.unit);
   const seqEnd = filter.below !== undefined && filter.below.log === log ? filter.below.seq : Number.POSITIVE_INFINITY;
   return (bytes, start, end) => {
     const key = seqKeyAt(bytes, start, end);
