@@ -105,36 +105,37 @@ class Supervisor {
     if (leftovers.length > 0) say(`Ended what an earlier \`spillway up\` left running: ${leftovers.join(', ')}.`);
     const servers = await this.startNats();
     const names = SERVICE_NAMES.filter((name) => name !== 'spillover' || this.config.metrics.spillover_path !== null);
-    const isMonitoringItself = Object.keys(this.config.units).length === 0;
     const own = ownUnits(this.directory, [...this.children.map((child) => child.name), ...names]);
-    const units = isMonitoringItself ? own : this.config.units;
-    // The collector is among them then.
-    const own_unit = this.config.own_unit && !isMonitoringItself;
-    writeEffectiveConfig(this.directory, { ...this.config, own_unit }, { servers, units });
     this.decisions = { servers, units: own };
+    const units = this.writeConfigOfServices(this.config, this.decisions);
     const config = { ...this.config, nats: { ...this.config.nats, servers } };
     const link = await this.connect(config);
     announceUp(this.directory, servers);
     // The collector last: by then every process it is to measure is there.
     for (const name of [...names].reverse()) this.startService(name);
     await untilReady(link, config, names, this.ending.signal).finally(() => link.close());
-    print(readyMessage(this.directory, config, Object.keys(units), isMonitoringItself));
+    print(readyMessage(this.directory, config, Object.keys(units), units === own));
   }
 
   /** The collector sees that its file has changed, and takes the units. Nothing else changes while Spillway runs. */
   private reload(): void {
     if (this.decisions === null || this.ending.signal.aborted) return;
     try {
-      const { units, units_max, own_unit: isWanted } = this.read();
-      const { servers, units: own } = this.decisions;
-      const isMonitoringItself = Object.keys(units).length === 0;
-      const own_unit = isWanted && !isMonitoringItself;
-      writeEffectiveConfig(this.directory, { ...this.config, units_max, own_unit }, { servers, units: isMonitoringItself ? own : units });
+      this.writeConfigOfServices(this.read(), this.decisions);
       say('The units of the configuration were read again.');
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       say(`spillway: the changed configuration is not used, the units are those from before: ${error.message}`);
     }
+  }
+
+  /** @returns the units: where none are configured Spillway measures itself, and the collector needs no unit of its own */
+  private writeConfigOfServices({ units, units_max, own_unit }: Config, { servers, units: own }: Decisions): Config['units'] {
+    const isMonitoringItself = Object.keys(units).length === 0;
+    const config = { ...this.config, units_max, own_unit: own_unit && !isMonitoringItself };
+    const inForce = isMonitoringItself ? own : units;
+    writeEffectiveConfig(this.directory, config, { servers, units: inForce });
+    return inForce;
   }
 
   private async connect(config: Config): Promise<NatsLink> {

@@ -15,6 +15,7 @@ import { ensureShard, logIdentity } from '#shared/nats/topology';
 import { type Config, loadConfig } from '#shared/runtime/config';
 import { freePort } from '#shared/runtime/free-port';
 import { createLogger } from '#shared/runtime/logging';
+import { SERVICE_NODE_FLAGS } from '#shared/runtime/node-flags';
 import { isClean, Ledger, seenRow, type Verdict } from '../chaos/checker.ts';
 import { hostName, knownBatch } from '../chaos/known-batch.ts';
 import { ManagedProcess } from '../chaos/managed-process.ts';
@@ -184,7 +185,7 @@ class FuzzRound {
     this.raw = await RawClient.open(port);
     this.ends.push(() => this.raw.close());
     const program = join(options.root, 'dist', 'cli', 'main.js');
-    for (const name of ['store', 'spillover']) begin(name, process.execPath, [program, name]);
+    for (const name of ['store', 'spillover']) begin(name, process.execPath, [...SERVICE_NODE_FLAGS, program, name]);
     const isReady = async () => (await this.client.storeInfo(0)).health.ready && (await this.client.spilloverInfo(0)).health.ready;
     if (!(await until(SETTLE_MS_MAX, isReady))) throw new Error(`the services were not ready in time; their logs are in ${directory}/logs`);
     return logIdentity(samples);

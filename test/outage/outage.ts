@@ -11,6 +11,7 @@ import { connectNats, type NatsLink } from '#shared/nats/connection';
 import { ensureShard } from '#shared/nats/topology';
 import { type Config, loadConfig } from '#shared/runtime/config';
 import { createLogger } from '#shared/runtime/logging';
+import { SERVICE_NODE_FLAGS } from '#shared/runtime/node-flags';
 import { ManagedProcess } from '../chaos/managed-process.ts';
 import { custodyOf, type StoredBatch, storedBatches } from '../support/collected.ts';
 import { eventually } from '../support/eventually.ts';
@@ -191,7 +192,7 @@ class Outage {
       const one = new ManagedProcess({
         name,
         program: process.execPath,
-        args: [join(this.options.root, 'dist', 'cli', 'main.js'), service],
+        args: [...SERVICE_NODE_FLAGS, join(this.options.root, 'dist', 'cli', 'main.js'), service],
         env: { ...others, ...this.environment(url), ...env },
         cwd: this.directory,
         logFile: join(logs, `${name}.log`),
