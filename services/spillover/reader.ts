@@ -24,8 +24,9 @@ import { SegmentUnreadableError } from '#shared/segments/segment-errors';
 import type { SegmentLog, SegmentSummary } from '#shared/segments/segment-log';
 import { Buckets, compareText, type PointKey } from './core/buckets.ts';
 import { coverageOf, type Gap } from './core/coverage.ts';
-import { createRowScan, type RowFilter } from './core/sample-filter.ts';
+import type { RowFilter } from './core/sample-filter.ts';
 import { Smallest } from './core/smallest.ts';
+import { createRowScan } from './row-scan.ts';
 
 /** Room for coverage, cursor and position beside the samples. */
 const PAGE_BYTES_MAX = REPLY_BYTES_MAX - 64 * 1024;

@@ -8,8 +8,9 @@ import { forEachLine } from '#shared/segments/record-format';
 import { Buckets, bucketWidth, comparePointKeys } from '../../services/spillover/core/buckets.ts';
 import { coverageOf, type Gap } from '../../services/spillover/core/coverage.ts';
 import { createRowFormat } from '../../services/spillover/core/row-fields.ts';
-import { createRowScan, createRowTest } from '../../services/spillover/core/sample-filter.ts';
+import { createRowTest } from '../../services/spillover/core/sample-filter.ts';
 import { Smallest } from '../../services/spillover/core/smallest.ts';
+import { createRowScan } from '../../services/spillover/row-scan.ts';
 import { sampleAt } from '../support/samples.ts';
 
 const row = (host: string, unit: string, seq: number, timestamp: string) =>

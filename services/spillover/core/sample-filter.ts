@@ -2,7 +2,6 @@
 // wanted, and reading their JSON would be the whole cost of a query.
 
 import type { LogPosition } from '#shared/contract/queries';
-import { forEachLine, forEachLineWith } from '#shared/segments/record-format';
 import { createTimeReader, seqAt, seqKeyAt } from './row-fields.ts';
 
 export interface RowFilter {
@@ -15,26 +14,8 @@ export interface RowFilter {
   readonly below: LogPosition | undefined;
 }
 
-/** Visits the rows of whole lines that may be wanted, with their times. */
-export type RowScan = (block: Buffer, visit: (start: number, end: number, timeMs: number) => void) => void;
-
-/** @param log of the segment whose blocks are scanned */
-export function createRowScan(filter: RowFilter, log: number): RowScan {
-  const test = createRowTest(filter, log);
-  const name = nameIn(filter);
-  return (block, visit) => {
-    const visitWanted = (start: number, end: number): boolean => {
-      const timeMs = test(block, start, end);
-      if (timeMs !== null) visit(start, end, timeMs);
-      return true;
-    };
-    if (name === null) forEachLine(block, visitWanted);
-    else forEachLineWith(block, name, visitWanted);
-  };
-}
-
-/** What every wanted row has in it, and the fewest others. */
-function nameIn({ host, unit }: RowFilter): Buffer | null {
+/** What every wanted row has in it, and few others; null when any row may be wanted. */
+export function nameIn({ host, unit }: RowFilter): Buffer | null {
   if (unit !== undefined) return keyed('unit', unit);
   return host === undefined ? null : keyed('host', host);
 }
