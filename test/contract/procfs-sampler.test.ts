@@ -247,14 +247,19 @@ describe('ProcfsSampler', () => {
     const before = openFiles();
     const sampler = new ProcfsSampler(targets, { descriptorsMax: 6 });
     samplers.push(sampler);
-    for (let i = 0; i < 3; i++) expect(sampler.sample().map((reading) => reading.state)).toEqual(Array(5).fill('running'));
-    expect(openFiles() - before).toBe(6);
-    for (let i = 0; i < 12; i++) sampler.sample();
-    expect(openFiles() - before, 'three of them can be watched, the others are opened for each reading').toBe(6);
+    for (let i = 0; i < 15; i++) {
+      expect(sampler.sample().map((reading) => reading.state)).toEqual(Array(5).fill('running'));
+      expect(openFiles() - before).toBeLessThanOrEqual(6);
+    }
     const roomy = new ProcfsSampler(targets, { descriptorsMax: 100 });
     samplers.push(roomy);
     for (let i = 0; i < 16; i++) roomy.sample();
-    expect(openFiles() - before, 'after a long rest the two that show whether they run').toBe(6 + 10);
+    // On a busy machine they are still on their way to rest.
+    await eventually(() => {
+      sampler.sample();
+      roomy.sample();
+      expect(openFiles() - before, 'room for three, and after a long rest the two that show whether they run').toBe(6 + 10);
+    });
     roomy.close();
     const path = join(directory, 'moving.pid');
     const moving = new ProcfsSampler([{ unit: 'u', rule: { kind: 'pidfile', path }, tree: false }]);
@@ -283,11 +288,14 @@ describe('ProcfsSampler', () => {
     samplers.push(watching, plain);
     const processesOf = (sampler: ProcfsSampler) => sampler.sample().map((reading) => present(reading).processes);
     for (let round = 0; round < 3; round++) {
-      for (let i = 0; i < 6; i++) processesOf(watching);
-      const before = processesOf(watching);
-      expect(before).toEqual(processesOf(plain));
-      const resting = processesOf(watching);
-      for (const [i, processes] of resting.entries()) expect(processes[0], 'nothing was read anew').toBe(before[i]?.[0]);
+      // They may still be on their way to rest.
+      const resting = await eventually(() => {
+        const before = processesOf(watching);
+        expect(before).toEqual(processesOf(plain));
+        const again = processesOf(watching);
+        for (const [i, processes] of again.entries()) expect(processes[0], 'nothing was read anew').toBe(before[i]?.[0]);
+        return again;
+      });
       writeFileSync(pipe, `line ${round}\n`);
       expect(await firstLine(shell)).toBe(`line ${round}`);
       const [ran] = watching.sample();
