@@ -11,9 +11,9 @@ import { connectNats, type NatsLink } from '#shared/nats/connection';
 import { ensureShard } from '#shared/nats/topology';
 import { loadConfig } from '#shared/runtime/config';
 import { createLogger } from '#shared/runtime/logging';
-import { SERVICE_NODE_FLAGS } from '#shared/runtime/node-flags';
 import { eventually } from '../test/support/eventually.ts';
 import { startNatsServer, type TestServer } from '../test/support/nats-server.ts';
+import { serviceArgs } from '../test/support/service-args.ts';
 import { work } from './load.ts';
 import { endWithUs, type Program, startProgram } from './processes.ts';
 import type { Trace } from './trace.ts';
@@ -86,8 +86,7 @@ export class Installation {
     mkdirSync(cwd, { recursive: true });
     // JSON is YAML.
     writeFileSync(join(cwd, 'spillway.yaml'), JSON.stringify({ units }));
-    const args = [...SERVICE_NODE_FLAGS, join(this.root, 'dist', 'cli', 'main.js'), name];
-    const program = startProgram(process.execPath, args, { cwd, env: this.env, logFile: join(cwd, 'service.log') });
+    const program = startProgram(process.execPath, serviceArgs(this.root, name), { cwd, env: this.env, logFile: join(cwd, 'service.log') });
     this.services.set(name, program);
     return program;
   }

@@ -16,7 +16,7 @@ import { ensureShard } from '#shared/nats/topology';
 import { type Config, loadConfig } from '#shared/runtime/config';
 import { freePort } from '#shared/runtime/free-port';
 import { createLogger } from '#shared/runtime/logging';
-import { SERVICE_NODE_FLAGS } from '#shared/runtime/node-flags';
+import { serviceArgs } from '../support/service-args.ts';
 import { type Check, isClean, Ledger, seenRow, type Verdict } from './checker.ts';
 import { DiskOrder } from './disk-order.ts';
 import { controlFaultsOf, type Fault, faultsOf, type ProcessName, type Target, type World, WrongReactionError } from './faults.ts';
@@ -219,7 +219,7 @@ class Round {
       return one;
     };
     const service = (name: 'store' | 'spillover'): ManagedProcess => {
-      const program = [...SERVICE_NODE_FLAGS, join(options.root, 'dist', 'cli', 'main.js'), name];
+      const program = serviceArgs(options.root, name);
       if (name === 'store') return process_(name, process.execPath, program, this.environment(links.store.port));
       if (options.isControl) {
         const naive = join(options.compiled, 'naive-spillover.js');

@@ -11,11 +11,11 @@ import { connectNats, type NatsLink } from '#shared/nats/connection';
 import { ensureShard } from '#shared/nats/topology';
 import { type Config, loadConfig } from '#shared/runtime/config';
 import { createLogger } from '#shared/runtime/logging';
-import { SERVICE_NODE_FLAGS } from '#shared/runtime/node-flags';
 import { ManagedProcess } from '../chaos/managed-process.ts';
 import { custodyOf, type StoredBatch, storedBatches } from '../support/collected.ts';
 import { eventually } from '../support/eventually.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+import { serviceArgs } from '../support/service-args.ts';
 
 export interface OutageOptions {
   /** Where the built program lies: `<root>/dist/cli/main.js`. */
@@ -192,7 +192,7 @@ class Outage {
       const one = new ManagedProcess({
         name,
         program: process.execPath,
-        args: [...SERVICE_NODE_FLAGS, join(this.options.root, 'dist', 'cli', 'main.js'), service],
+        args: serviceArgs(this.options.root, service),
         env: { ...others, ...this.environment(url), ...env },
         cwd: this.directory,
         logFile: join(logs, `${name}.log`),

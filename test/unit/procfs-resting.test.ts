@@ -63,7 +63,7 @@ describe('a process that has not run', () => {
     expect(sample()).toMatchObject({ ioReadBytes: 10 });
   });
 
-  test('costs two reads of open files, and four for one that is not watched', () => {
+  test('costs two reads of open files; four when it turns out to have run, two when it is not watched', () => {
     proc.put(50, resting);
     const { sample, settle } = open([byPid(50, false)]);
     const reads = vi.spyOn(ProcFiles.prototype, 'readOpen');

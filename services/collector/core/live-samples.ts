@@ -39,22 +39,23 @@ export class LiveSamples {
 
   /** In the order of `units`. @param samples of `units`, in the same order */
   encode({ ts }: Pick<TickHead, 'ts'>, units: readonly string[], samples: readonly UnitSample[]): LiveMessage[] {
-    const time = Buffer.from(`"timestamp":"${new Date(ts).toISOString()}","ts":${ts}`);
+    const text = `"timestamp":"${new Date(ts).toISOString()}","ts":${ts}`;
+    const time = Buffer.from(text);
     const messages = new Map<string, LastMessage>();
     for (const [i, unit] of units.entries()) {
       const sample = samples[i] as UnitSample;
       const last = this.#last.get(unit);
       const isSame = last !== undefined && last.timeBytes === time.length && areEqual(last.sample, sample);
-      messages.set(unit, isSame ? atAnotherTime(last, time) : this.#encodeOne(last ?? this.#begin(unit), time, sample));
+      messages.set(unit, isSame ? atAnotherTime(last, time) : this.#encodeOne(last ?? this.#begin(unit), text, sample));
     }
     this.#last = messages;
     return [...messages.values()];
   }
 
-  #encodeOne(begun: Beginning, time: Buffer, sample: UnitSample): LastMessage {
+  #encodeOne(begun: Beginning, time: string, sample: UnitSample): LastMessage {
     const { subject, beginning, beginningBytes } = begun;
     const { state, pid, started, metrics } = sample;
-    let text = `${beginning}${time.toString('latin1')},"state":"${state}","pid":${pid},"started":${started}`;
+    let text = `${beginning}${time},"state":"${state}","pid":${pid},"started":${started}`;
     // Numbers and null are in JSON what they are in a template.
     for (const name of Object.keys(metrics)) text += `,"${name}":${metrics[name as keyof typeof metrics]}`;
     return { subject, beginning, beginningBytes, timeBytes: time.length, sample, payload: Buffer.from(`${text}}`) };

@@ -26,7 +26,8 @@ export interface ProcfsSamplerOptions extends UnitResolverOptions {
 
 /**
  * Two for each process, up to four for one that has only begun to rest: enough for 5 000 that have settled. A process that has
- * none costs twice as much to read; each takes 5 KB of the kernel's memory. Never more than half of what the collector may have: NATS needs some, too.
+ * none costs twice as much to read; each takes 5 KB of the kernel's memory. Never more than half of what the collector may have:
+ * NATS needs some, too.
  */
 const DESCRIPTORS_MAX = 10_240;
 
