@@ -94,6 +94,8 @@ const QUIET_MS = 4_000;
 const CONTROL_SETTLE_MS = 12_000;
 /** Read in one range: a few tens of MB. */
 const RANGE_ROWS = 50_000;
+/** Where the floor stands, and a spill without files ends, as long as nothing was evicted. */
+const FIRST_SEQ = 1;
 
 /** @throws when the processes could not be started at all */
 export async function runRound(options: RoundOptions): Promise<RoundReport> {
@@ -367,7 +369,9 @@ class Round {
       if (store.floor !== floor.seq) floor = { seq: store.floor, sinceMs: Date.now() };
       const isStoreDone = store.health.ready && store.lag === 0 && store.head > load.lastSeq;
       if (Date.now() - floor.sinceMs < QUIET_MS) return false;
-      return isStoreDone && (spill === null || (spill.health.ready && spill.lag === 0 && (spill.position?.seq ?? 0) >= store.floor));
+      return (
+        isStoreDone && (spill === null || (spill.health.ready && spill.lag === 0 && (spill.position?.seq ?? FIRST_SEQ) >= store.floor))
+      );
     });
     if (!isSettled) this.problems.push(`did not settle: ${said || 'no answer'}`);
     if (options.isControl) await delay(CONTROL_SETTLE_MS);
