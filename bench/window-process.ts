@@ -1,8 +1,8 @@
 // The window of one case, in a process of its own, so that what it holds can be read off the process: started by the window
 // benchmark with a request as its argument, prints one JSON object. Needs --expose-gc.
 //
-// Order: a small window first, so that compiled code is not taken for growth; then a window is filled until it evicts, fed a
-// fixed number of rows, and looked at. Batches go through JSON before they are taken, as in the store, and outside of the time.
+// Order: a small window first, so that code is compiled; then a window is filled until it evicts, fed a fixed number of rows, looked
+// at, and let go of. Batches go through JSON before they are taken, as in the store, and outside of the time.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Batch, encodeBatch, parseBatch } from '#shared/contract/batch';
@@ -28,7 +28,7 @@ export interface WindowReport {
   readonly summaryUs: number;
   readonly latestUs: number;
   readonly rows: number;
-  /** Growth of the process, heap and array buffers, and what the window says. */
+  /** What the process holds less without the window, heap and array buffers; and what the window says. */
   readonly heldBytes: number;
   readonly reportedBytes: number;
   /** Time between oldest and newest sample, of the series with the least and the most; series that have starved to nothing count as 0. */
@@ -46,13 +46,19 @@ async function measure(request: WindowRequest): Promise<WindowReport> {
   const warmUp = { ...request, ...WARM_UP };
   feed(new Feed(warmUp), warmUp.rows);
   const trace = traceOf(request.trace, request, request.recording);
-  const before = await heldBytes();
   const given = new Feed(request, trace);
   while (given.window.floor === 1) feed(given, CHUNK_ROWS);
   given.clear();
   feed(given, request.rows);
+  const report = reportOf(given, request);
+  const full = await heldBytes();
+  given.release();
+  return { ...report, heldBytes: full - (await heldBytes()) };
+}
+
+/** What is seen of a window, without what the process holds for it. */
+function reportOf(given: Feed, request: WindowRequest): Omit<WindowReport, 'heldBytes'> {
   const { window } = given;
-  const held = (await heldBytes()) - before;
   const known = unitsOf(window);
   const spans = spansOf(known, request.series);
   // Only series that are held: those that have starved would be answered in no time.
@@ -66,7 +72,6 @@ async function measure(request: WindowRequest): Promise<WindowReport> {
     summaryUs: timeOf((query) => summary(window, ...series(query), undefined, RETENTION_MS)),
     latestUs: timeOf((query) => latest(window, ...series(query), LATEST_ROWS, RETENTION_MS, null)),
     rows: window.rows,
-    heldBytes: held,
     reportedBytes: window.bytes.total,
     spanMsMin: spans.min,
     spanMsMax: spans.max,
@@ -74,8 +79,8 @@ async function measure(request: WindowRequest): Promise<WindowReport> {
 }
 
 class Feed {
-  readonly window: Window;
   readonly trace: Trace;
+  window: Window;
   ingestNs = 0;
   encodeNs = 0;
   appendedRows = 0;
@@ -85,6 +90,11 @@ class Feed {
   constructor(request: WindowRequest, trace = traceOf(request.trace, request, request.recording)) {
     this.window = new Window({ budgetBytes: request.budgetBytes, floor: 1 });
     this.trace = trace;
+  }
+
+  /** Lets go of the window, and of nothing else. */
+  release(): void {
+    this.window = new Window({ budgetBytes: 1, floor: 1 });
   }
 
   clear(): void {

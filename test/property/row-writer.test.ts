@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { ALL_METRIC_NAMES, METRIC_NAMES, STATES } from '#shared/contract/metrics';
 import { formatRow, rowPrefix } from '#shared/contract/row';
 import { unitHash } from '#shared/contract/series';
+import { MetricColumn } from '../../services/store/core/columns.ts';
 import { hostPart, pieceOf, RowWriter } from '../../services/store/core/row-writer.ts';
 
 const value = fc.oneof(
@@ -49,6 +50,13 @@ const row = fc.record({
   values: fc.array(value, { minLength: METRIC_NAMES.length, maxLength: ALL_METRIC_NAMES.length }),
 });
 
+function columnOf(metric: number, values: readonly (number | null)[]): MetricColumn {
+  const column = new MetricColumn(metric);
+  column.reform(column.formFor(values, 0), 0, values.length);
+  if (!column.put(values, 0, values.length)) throw new Error(`${values} do not fit form ${column.form}`);
+  return column;
+}
+
 test('a row written as bytes is the row of the contract, and one that does not fit leaves no trace', () => {
   fc.assert(
     fc.property(fc.array(row, { maxLength: 8 }), fc.nat({ max: 3_000 }), (rows, bytesMax) => {
@@ -60,7 +68,7 @@ test('a row written as bytes is the row of the contract, and one that does not f
         const line = `${formatRow(prefix, seq, STATES[state] as (typeof STATES)[number], pid, started, timestamp, values)}\n`;
         const fits = Buffer.byteLength(fitting.join('') + line) <= bytesMax;
         if (fits) fitting.push(line);
-        const columns = values.map((one) => Float64Array.of(Number.NaN, one));
+        const columns = values.map((one, metric) => columnOf(metric, [null, Number.isNaN(one) ? null : one]));
         const hash = unitHash(host, unit);
         const series = [Number.parseInt(hash.slice(0, 8), 16), Number.parseInt(hash.slice(8), 16), hostPart(host), unit] as const;
         expect(writer.row(...series, seq, state, pid, started, pieceOf(timestamp), columns, 1)).toBe(fits);

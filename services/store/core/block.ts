@@ -10,7 +10,7 @@
 
 import { METRICS } from '#shared/contract/metrics';
 import type { Catalog } from './catalog.ts';
-import type { Columns } from './columns.ts';
+import { type Columns, type Form, type MetricColumn, NOTHING } from './columns.ts';
 import {
   ByteReader,
   ByteWriter,
@@ -19,9 +19,12 @@ import {
   decodeSeries,
   decodeSeriesPart,
   encodeColumn,
+  encodeNulls,
   encodeSeries,
+  encodeWhole,
   GROUP,
   type GroupPart,
+  stepOverNulls,
 } from './group-codec.ts';
 
 export interface Block extends Arrays {
@@ -33,6 +36,8 @@ export interface Block extends Arrays {
   readonly rows: number;
   /** Metrics that its rows have, from the beginning of the table. */
   readonly width: number;
+  /** What they have as columns, by metric. */
+  readonly forms: readonly Form[];
   readonly firstArrivalMs: number;
   readonly lastArrivalMs: number;
   readonly minTs: number;
@@ -80,7 +85,7 @@ export interface BatchList {
 }
 
 /** Measured: the objects, nine views and their buffer. */
-const BLOCK_OVERHEAD_BYTES = 1_300;
+const BLOCK_OVERHEAD_BYTES = 1_400;
 const PANEL_BYTES = 4 * 4 + 2 * 8;
 
 const writer = new ByteWriter();
@@ -90,12 +95,28 @@ const starts = new Uint8Array(GROUP);
 const groupRows = new Uint32Array(GROUP);
 const groupSeries = new Uint32Array(GROUP);
 
-/** Compresses rows in log order. @param from position at which the block starts; @param to the one at which the next starts */
-export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to: number): Block {
+/** Adds up values by series. */
+export interface Totals {
+  /**
+   * Adds the first `count` of `values`, NaN left out, which stand series by series.
+   * @param series of each value
+   * @param starts 1 where a series begins
+   * @param divisor of each value
+   */
+  add(metric: number, values: Float64Array, series: Uint32Array, starts: Uint8Array, count: number, divisor: number): void;
+}
+
+/**
+ * Compresses rows in log order.
+ * @param from position at which the block starts
+ * @param to the one at which the next starts
+ * @param totals given the values on the way
+ */
+export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to: number, totals: Totals | null = null): Block {
   writer.clear();
   const { order, panels } = panelsOf(columns, catalog);
   const batchGroups = encodeBatches(columns, order, panels);
-  const rowGroups = encodeRows(columns, catalog, order, panels);
+  const rowGroups = encodeRows(columns, catalog, order, panels, totals);
   const arrays = inOneBuffer(panels, batchGroups, rowGroups, writer.bytes.subarray(0, writer.length));
   return {
     from,
@@ -103,6 +124,7 @@ export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to
     batches: columns.batches,
     rows: columns.rows,
     width: columns.metrics.length,
+    forms: columns.forms,
     firstArrivalMs: columns.arrival[0] as number,
     lastArrivalMs: columns.arrival[columns.batches - 1] as number,
     minTs: panels.minTs.reduce((least, ts) => Math.min(least, ts), Number.POSITIVE_INFINITY),
@@ -200,7 +222,7 @@ function encodeBatches(columns: Columns, order: Uint32Array, panels: Panels): Ui
   return groups;
 }
 
-function encodeRows(columns: Columns, catalog: Catalog, order: Uint32Array, panels: Panels): Uint32Array {
+function encodeRows(columns: Columns, catalog: Catalog, order: Uint32Array, panels: Panels, totals: Totals | null): Uint32Array {
   const groups = new Uint32Array(Math.ceil(columns.rows / GROUP));
   for (let i = 0; i < groups.length; i++) {
     groups[i] = writer.length;
@@ -213,9 +235,16 @@ function encodeRows(columns: Columns, catalog: Catalog, order: Uint32Array, pane
     // Ids of incarnations follow those of the series they were made for.
     for (let j = 0; j < count; j++) group[j] = (columns.incarnation[groupRows[j] as number] as number) - (groupSeries[j] as number);
     encodeSeries(writer, group, starts, count);
-    for (const column of columns.metrics) {
-      for (let j = 0; j < count; j++) group[j] = column[groupRows[j] as number] as number;
-      encodeColumn(writer, group, starts, count);
+    for (let metric = 0; metric < columns.metrics.length; metric++) {
+      const column = columns.metrics[metric] as MetricColumn;
+      if (column.form === NOTHING) {
+        encodeNulls(writer);
+        continue;
+      }
+      column.gather(groupRows, count, group);
+      totals?.add(metric, group, groupSeries, starts, count, column.divisor);
+      if (column.hasWords) encodeWhole(writer, group, starts, count, column.divisor);
+      else encodeColumn(writer, group, starts, count);
     }
   }
   return groups;
@@ -509,13 +538,16 @@ function orderOf(values: Float64Array): Float64Array {
   return keys;
 }
 
-/** Appends all of its rows to `columns`, in log order: the inverse of {@link encodeBlock}. */
-export function decodeBlock(block: Block, catalog: Catalog, columns: Columns): void {
+/**
+ * Appends all of its rows to `columns`, in log order: the inverse of {@link encodeBlock}.
+ * @param bytesMax for the arrays, unless the rows need more
+ */
+export function decodeBlock(block: Block, catalog: Catalog, columns: Columns, bytesMax: number): void {
   const { panels } = block;
   const { batches: firstBatch, rows: firstRow } = columns;
-  columns.reserve(firstBatch + block.batches, firstRow + block.rows);
-  columns.widen(block.width);
-  for (const column of columns.metrics.slice(block.width)) column.fill(Number.NaN, firstRow, firstRow + block.rows);
+  columns.reserveMore(block.batches, block.rows, block.forms, bytesMax);
+  for (const [metric, column] of columns.metrics.entries())
+    if ((block.forms[metric] ?? NOTHING) === NOTHING) column.fillNull(firstRow, block.rows);
   const list = emptyBatches(block.batches);
   for (let i = 0; i < block.batchGroups.length; i++) {
     const count = Math.min(GROUP, block.batches - i * GROUP);
@@ -558,22 +590,12 @@ export function decodeBlock(block: Block, catalog: Catalog, columns: Columns): v
     decodeSeries(reader, group, starts, count);
     for (let j = 0; j < count; j++) columns.incarnation[groupRows[j] as number] = (group[j] as number) + (groupSeries[j] as number);
     for (let metric = 0; metric < block.width; metric++) {
-      const column = columns.metrics[metric] as Float64Array;
-      decodeColumn(reader, group, starts, count);
-      for (let j = 0; j < count; j++) column[groupRows[j] as number] = group[j] as number;
+      if (block.forms[metric] === NOTHING) stepOverNulls(reader);
+      else {
+        decodeColumn(reader, group, starts, count);
+        (columns.metrics[metric] as MetricColumn).scatter(group, groupRows, count);
+      }
     }
-  }
-}
-
-/** The incarnations that its rows refer to, some of them more than once. */
-export function* incarnationsOf(block: Block, catalog: Catalog): Generator<number> {
-  for (let i = 0; i < block.rowGroups.length; i++) {
-    const count = Math.min(GROUP, block.rows - i * GROUP);
-    walkRows(block.panels, i * GROUP, count, (at, panel, series) => {
-      groupSeries[at] = catalog.shape(block.panels.shape[panel] as number)[series] as number;
-    });
-    decodeSeries(new ByteReader(block.data, block.rowGroups[i] as number), group, starts, count);
-    for (let j = 0; j < count; j++) yield (group[j] as number) + (groupSeries[j] as number);
   }
 }
 

@@ -59,6 +59,8 @@ export class Catalog {
   private shapeBytes = 0;
   private sourceBytes = 0;
   private seriesCount = 0;
+  /** Units of a batch, and the shape they were found to have: a batch is asked about before it is taken. */
+  private found: { units: readonly string[]; host: Host; shape: number } | null = null;
 
   /** Rows in the window, by series; of a removed one, those that blocks and head still hold. */
   rows = new Uint32Array(0);
@@ -122,6 +124,11 @@ export class Catalog {
   /** Bytes that the series among these units that are not known would add, with what holds them. */
   growthOf(hostName: string, units: readonly string[]): number {
     const host = this.hosts.get(hostName);
+    const shape = host === undefined ? undefined : this.shapeOf(host, units);
+    if (host !== undefined && shape !== undefined) {
+      this.found = { units, host, shape };
+      return 0;
+    }
     let bytes = host === undefined ? HOST_BYTES + SOURCE_BYTES : 0;
     let unknown = 0;
     for (const unit of units) {
@@ -181,14 +188,15 @@ export class Catalog {
 
   /** Id of the shape of these units on the source's host; series that are new are made. */
   shapeFor(source: Source, units: readonly string[]): number {
+    if (this.found?.units === units && this.found.host === source.host) return this.found.shape;
     if (source.shape !== -1 && this.isShapeOf(source.shape, units)) return source.shape;
-    const ofHost = this.shapesOfHost.get(source.host);
-    const known = ofHost?.find((id) => this.isShapeOf(id, units));
+    const known = this.shapeOf(source.host, units);
     if (known !== undefined) return known;
     const series = Uint32Array.from(units, (unit) => source.host.series.get(unit) ?? this.addSeries(source.host, unit));
     const id = this.freeShapes.pop() ?? this.shapes.length;
     this.shapes[id] = { series, host: source.host, batches: 0 };
     this.shapeBytes += SHAPE_BYTES + series.byteLength;
+    const ofHost = this.shapesOfHost.get(source.host);
     if (ofHost === undefined) this.shapesOfHost.set(source.host, [id]);
     else ofHost.push(id);
     return id;
@@ -204,14 +212,14 @@ export class Catalog {
     return id;
   }
 
-  /** Frees the incarnations that are not of these rows. The last of every series is kept: the next row will have it. */
-  sweepIncarnations(ofRows: Iterable<number>): void {
-    const inUse = new Set(ofRows);
+  /** Frees the incarnations of which there are no rows from a position on. The last of every series is kept: the next row will have it. */
+  sweepIncarnations(floor: number): void {
+    const kept = new Set<number>();
     for (let id = 0; id < this.seriesHost.length; id++) {
       const last = this.lastIncarnation[id] as number;
-      if (this.seriesHost[id] !== undefined && last !== NO_INCARNATION) inUse.add(last);
+      if (this.seriesHost[id] !== undefined && last !== NO_INCARNATION) kept.add(last);
     }
-    this.incarnations.sweep(inUse);
+    this.incarnations.sweep(floor, kept);
   }
 
   /** A batch has entered the window. */
@@ -239,6 +247,7 @@ export class Catalog {
     this.hostOf(series).series.delete(unit);
     this.nameBytes -= unit.length;
     this.seriesUnit[series] = '';
+    this.found = null;
   }
 
   isRemoved(series: number): boolean {
@@ -264,6 +273,7 @@ export class Catalog {
     }
     this.shapeBytes -= SHAPE_BYTES + shape.series.byteLength;
     this.shapes[id] = undefined;
+    this.found = null;
     this.freeShapes.push(id);
     const ofHost = this.shapesOfHost.get(shape.host);
     ofHost?.splice(ofHost.indexOf(id), 1);
@@ -295,7 +305,7 @@ export class Catalog {
     this.isStale = new Uint8Array(0);
     this.lastIncarnation = new Uint32Array(0);
     this.hashes = new Uint32Array(0);
-    this.incarnations.sweep(new Set());
+    this.incarnations.clear();
   }
 
   private releaseSource(id: number): void {
@@ -341,6 +351,10 @@ export class Catalog {
     this.isStale = grown(this.isStale, capacity);
     this.lastIncarnation = grown(this.lastIncarnation, capacity);
     this.hashes = grown(this.hashes, 2 * capacity);
+  }
+
+  private shapeOf(host: Host, units: readonly string[]): number | undefined {
+    return this.shapesOfHost.get(host)?.find((id) => this.isShapeOf(id, units));
   }
 
   private isShapeOf(id: number, units: readonly string[]): boolean {

@@ -6,13 +6,13 @@
 //
 //   data   := group*                        128 series each, by id
 //   group  := (counts, extremes, sums)*     for each metric of the table; columns of the group codec
+//           | nulls                         for one of which no value is known
 //
 // Extremes are the least and the greatest of a series, one after the other, as if they were a series of two.
 
-import { type Aggregate, addAggregate, emptyAggregate } from './block.ts';
-import type { Catalog } from './catalog.ts';
-import { type Columns, grown } from './columns.ts';
-import { ByteReader, ByteWriter, decodeColumnPart, encodeColumn, GROUP } from './group-codec.ts';
+import { type Aggregate, addAggregate, type Block, emptyAggregate, type Totals } from './block.ts';
+import { grown } from './columns.ts';
+import { ByteReader, ByteWriter, decodeColumnPart, encodeColumn, encodeNulls, GROUP } from './group-codec.ts';
 
 /** What an open and a closed chapter have in common. */
 export interface Run {
@@ -47,7 +47,7 @@ const allFirst = new Uint8Array(GROUP).fill(1);
 const everyOtherFirst = Uint8Array.from({ length: GROUP }, (_, i) => (i + 1) % 2);
 
 /** Of one metric, by series; least and greatest are Infinity and -Infinity where the count is 0. */
-interface Totals {
+interface MetricTotals {
   count: Uint32Array;
   sum: Float64Array;
   min: Float64Array;
@@ -55,57 +55,88 @@ interface Totals {
 }
 
 /** The chapter of the newest blocks. */
-export class OpenChapter implements Run {
+export class OpenChapter implements Run, Totals {
   readonly from: number;
   readonly to = Number.POSITIVE_INFINITY;
   readonly parts: readonly Chapter[] = [];
   minTs = Number.POSITIVE_INFINITY;
   maxTs = Number.NEGATIVE_INFINITY;
+  width = 0;
   private rows = 0;
   private seriesEnd = 0;
-  private readonly totals: Totals[] = [];
+  /** By metric; none for one of which no value is known. */
+  private readonly totals: (MetricTotals | undefined)[] = [];
+  private metrics = 0;
 
   constructor(from: number) {
     this.from = from;
   }
 
-  static bytesFor(seriesEnd: number, width: number): number {
-    return seriesEnd * width * TOTAL_BYTES;
-  }
-
-  get width(): number {
-    return this.totals.length;
+  /** @param metrics of which values are known */
+  static bytesFor(seriesEnd: number, metrics: number): number {
+    return seriesEnd * metrics * TOTAL_BYTES;
   }
 
   get bytes(): number {
-    return OpenChapter.bytesFor(this.seriesEnd, this.width);
+    return OpenChapter.bytesFor(this.seriesEnd, this.metrics);
   }
 
   get isWorthClosing(): boolean {
     return this.rows >= ROWS_MIN + this.seriesEnd * ROWS_MIN_OF_SERIES;
   }
 
-  /** Adds the rows of a block that is being sealed. */
-  addRows(columns: Columns, catalog: Catalog): void {
-    this.reserve(catalog.seriesEnd, columns.metrics.length);
-    for (let batch = 0; batch < columns.batches; batch++) {
-      const ts = columns.ts[batch] as number;
-      if (ts < this.minTs) this.minTs = ts;
-      if (ts > this.maxTs) this.maxTs = ts;
+  /** True when values of a metric are known. */
+  has(metric: number): boolean {
+    return this.totals[metric] !== undefined;
+  }
+
+  /** Makes room for the series of a block whose values are added next. */
+  reserve(seriesEnd: number): void {
+    if (seriesEnd <= this.seriesEnd) return;
+    for (const totals of this.totals) {
+      if (totals === undefined) continue;
+      totals.count = grown(totals.count, seriesEnd);
+      totals.sum = grown(totals.sum, seriesEnd);
+      totals.min = grown(totals.min, seriesEnd).fill(Number.POSITIVE_INFINITY, this.seriesEnd);
+      totals.max = grown(totals.max, seriesEnd).fill(Number.NEGATIVE_INFINITY, this.seriesEnd);
     }
-    columns.metrics.forEach((column, metric) => {
-      const totals = this.totals[metric] as Totals;
-      for (let batch = 0; batch < columns.batches; batch++) {
-        const start = columns.rowStart[batch] as number;
-        addBatch(totals, catalog.shape(columns.shape[batch] as number), column, start);
-      }
-    });
-    this.rows += columns.rows;
+    this.seriesEnd = seriesEnd;
+  }
+
+  add(metric: number, values: Float64Array, series: Uint32Array, starts: Uint8Array, count: number, divisor: number): void {
+    const totals = this.totalsOf(metric);
+    for (let i = 0; i < count; ) {
+      const id = series[i] as number;
+      let known = 0;
+      let sum = 0;
+      let min = Number.POSITIVE_INFINITY;
+      let max = Number.NEGATIVE_INFINITY;
+      do {
+        const value = values[i++] as number;
+        // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+        if (value !== value) continue;
+        known++;
+        sum += value;
+        if (value < min) min = value;
+        if (value > max) max = value;
+      } while (i < count && starts[i] === 0);
+      if (known > 0) addTotals(totals, id, known, sum / divisor, min / divisor, max / divisor);
+    }
+  }
+
+  /** Adds what a block says of all its rows; their values were added before. */
+  addBlock(block: Block): void {
+    this.minTs = Math.min(this.minTs, block.minTs);
+    this.maxTs = Math.max(this.maxTs, block.maxTs);
+    this.width = Math.max(this.width, block.width);
+    this.rows += block.rows;
   }
 
   addTo(into: readonly Aggregate[], series: number): void {
     if (series >= this.seriesEnd) return;
-    this.totals.forEach(({ count, sum, min, max }, metric) => {
+    this.totals.forEach((totals, metric) => {
+      if (totals === undefined) return;
+      const { count, sum, min, max } = totals;
       const added = { count: count[series] as number, sum: sum[series] as number, min: min[series] as number, max: max[series] as number };
       addAggregate(into[metric] as Aggregate, added);
     });
@@ -121,60 +152,45 @@ export class OpenChapter implements Run {
     const [first, last] = [parts[0] as Chapter, parts.at(-1) as Chapter];
     const sum = new OpenChapter(first.from);
     for (const part of parts) sum.addChapter(part);
-    return new Chapter({ from: first.from, minTs: sum.minTs, maxTs: sum.maxTs, parts }, last.to, sum.seriesEnd, sum.totals);
+    const { minTs, maxTs, width } = sum;
+    return new Chapter({ from: first.from, minTs, maxTs, width, parts }, last.to, sum.seriesEnd, sum.totals);
   }
 
   private addChapter(chapter: Chapter): void {
-    this.reserve(chapter.seriesEnd, chapter.width);
+    this.reserve(chapter.seriesEnd);
     this.minTs = Math.min(this.minTs, chapter.minTs);
     this.maxTs = Math.max(this.maxTs, chapter.maxTs);
+    this.width = Math.max(this.width, chapter.width);
     for (let series = 0; series < chapter.seriesEnd; series++) {
-      const added = this.totals.map(emptyAggregate);
+      const added = Array.from({ length: chapter.width }, emptyAggregate);
       chapter.addTo(added, series);
       added.forEach(({ count, sum, min, max }, metric) => {
-        if (count === 0) return;
-        const totals = this.totals[metric] as Totals;
-        (totals.count[series] as number) += count;
-        (totals.sum[series] as number) += sum;
-        totals.min[series] = Math.min(totals.min[series] as number, min);
-        totals.max[series] = Math.max(totals.max[series] as number, max);
+        if (count > 0) addTotals(this.totalsOf(metric), series, count, sum, min, max);
       });
     }
   }
 
-  private reserve(seriesEnd: number, width: number): void {
-    while (this.totals.length < width) this.totals.push(emptyTotals(this.seriesEnd));
-    if (seriesEnd <= this.seriesEnd) return;
-    for (const totals of this.totals) {
-      totals.count = grown(totals.count, seriesEnd);
-      totals.sum = grown(totals.sum, seriesEnd);
-      totals.min = grown(totals.min, seriesEnd).fill(Number.POSITIVE_INFINITY, this.seriesEnd);
-      totals.max = grown(totals.max, seriesEnd).fill(Number.NEGATIVE_INFINITY, this.seriesEnd);
-    }
-    this.seriesEnd = seriesEnd;
+  private totalsOf(metric: number): MetricTotals {
+    const known = this.totals[metric];
+    if (known !== undefined) return known;
+    while (this.totals.length < metric) this.totals.push(undefined);
+    this.metrics++;
+    const totals = {
+      count: new Uint32Array(this.seriesEnd),
+      sum: new Float64Array(this.seriesEnd),
+      min: new Float64Array(this.seriesEnd).fill(Number.POSITIVE_INFINITY),
+      max: new Float64Array(this.seriesEnd).fill(Number.NEGATIVE_INFINITY),
+    };
+    this.totals[metric] = totals;
+    return totals;
   }
 }
 
-function emptyTotals(seriesEnd: number): Totals {
-  return {
-    count: new Uint32Array(seriesEnd),
-    sum: new Float64Array(seriesEnd),
-    min: new Float64Array(seriesEnd).fill(Number.POSITIVE_INFINITY),
-    max: new Float64Array(seriesEnd).fill(Number.NEGATIVE_INFINITY),
-  };
-}
-
-function addBatch({ count, sum, min, max }: Totals, shape: Uint32Array, column: Float64Array, start: number): void {
-  for (let i = 0; i < shape.length; i++) {
-    const value = column[start + i] as number;
-    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
-    if (value !== value) continue;
-    const series = shape[i] as number;
-    (count[series] as number)++;
-    (sum[series] as number) += value;
-    if (value < (min[series] as number)) min[series] = value;
-    if (value > (max[series] as number)) max[series] = value;
-  }
+function addTotals(totals: MetricTotals, series: number, count: number, sum: number, min: number, max: number): void {
+  totals.count[series] = (totals.count[series] as number) + count;
+  totals.sum[series] = (totals.sum[series] as number) + sum;
+  if (min < (totals.min[series] as number)) totals.min[series] = min;
+  if (max > (totals.max[series] as number)) totals.max[series] = max;
 }
 
 /** One that does not change any more. */
@@ -194,7 +210,13 @@ export class Chapter implements Run {
   private readonly groups: Uint32Array;
   private readonly data: Uint8Array;
 
-  constructor(run: Pick<Run, 'from' | 'minTs' | 'maxTs' | 'parts'>, to: number, seriesEnd: number, totals: readonly Totals[]) {
+  /** @param totals by metric, none for one of which no value is known */
+  constructor(
+    run: Pick<Run, 'from' | 'minTs' | 'maxTs' | 'width' | 'parts'>,
+    to: number,
+    seriesEnd: number,
+    totals: readonly (MetricTotals | undefined)[],
+  ) {
     this.from = run.from;
     this.to = to;
     this.minTs = run.minTs;
@@ -202,12 +224,13 @@ export class Chapter implements Run {
     this.parts = run.parts;
     this.level = run.parts.length === 0 ? 0 : (run.parts[0] as Chapter).level + 1;
     this.seriesEnd = seriesEnd;
-    this.width = totals.length;
+    this.width = run.width;
     this.groups = new Uint32Array(Math.ceil(seriesEnd / GROUP_SERIES));
     writer.clear();
     for (let i = 0; i < this.groups.length; i++) {
       this.groups[i] = writer.length;
-      for (const one of totals) encodeTotals(one, i * GROUP_SERIES, Math.min(GROUP_SERIES, seriesEnd - i * GROUP_SERIES));
+      const length = Math.min(GROUP_SERIES, seriesEnd - i * GROUP_SERIES);
+      for (let metric = 0; metric < this.width; metric++) encodeTotals(totals[metric], i * GROUP_SERIES, length);
     }
     this.data = writer.bytes.slice(0, writer.length);
     this.bytes = CHAPTER_BYTES + this.data.byteLength + this.groups.byteLength;
@@ -224,6 +247,8 @@ export class Chapter implements Run {
     const aggregate = emptyAggregate();
     for (let metric = 0; metric < this.width; metric++) {
       decodeColumnPart(reader, one, values, 0);
+      // Not known: nothing follows.
+      if (Number.isNaN(values[0])) continue;
       aggregate.count = values[0] as number;
       decodeColumnPart(reader, two, pair, 0);
       aggregate.min = pair[0] as number;
@@ -235,7 +260,12 @@ export class Chapter implements Run {
   }
 }
 
-function encodeTotals({ count, sum, min, max }: Totals, first: number, length: number): void {
+function encodeTotals(totals: MetricTotals | undefined, first: number, length: number): void {
+  if (totals === undefined) {
+    encodeNulls(writer);
+    return;
+  }
+  const { count, sum, min, max } = totals;
   for (let i = 0; i < length; i++) values[i] = count[first + i] as number;
   encodeColumn(writer, values, allFirst, length);
   for (let i = 0; i < length; i++) {

@@ -2,10 +2,228 @@
 // A batch is one entry of the batch arrays and a contiguous run of entries of the row arrays; which series a row belongs
 // to is told by the batch's shape (the list of its series), not stored with the row.
 
-import { METRICS } from '#shared/contract/metrics';
+import { ALL_METRICS, METRICS } from '#shared/contract/metrics';
 
 const BATCH_BYTES = 4 * 8 + 3 * 4;
-const rowBytes = (width: number): number => 4 + width * 8;
+const INCARNATION_BYTES = 4;
+/** Doubling would leave half of a small budget unused. */
+const GROWTH = 1.5;
+const CAPACITY_MIN = 8;
+
+/**
+ * What the values of a metric are held as: nothing while all of them are null; words of 32 bits while they are whole numbers (or
+ * hundredths, where the metric has decimals) or, larger ones, whole pages; floats otherwise.
+ */
+export const NOTHING = 0;
+export const WORDS = 1;
+export const PAGES = 2;
+export const FLOATS = 3;
+export type Form = typeof NOTHING | typeof WORDS | typeof PAGES | typeof FLOATS;
+/** A value. */
+const FORM_BYTES = [0, 4, 4, 8] as const;
+/** What memory and files are counted in: resident memory, and most of what is read and written, are multiples of it. */
+const PAGE_BYTES = 4096;
+
+/** Null among words; among floats it is NaN. */
+const NULL_WORD = 0xffff_ffff;
+const NO_WORDS = new Uint32Array(0);
+const NO_FLOATS = new Float64Array(0);
+
+/** Of one metric of a batch. */
+type Values = readonly (number | null)[];
+
+/** The values of one metric, row by row. */
+export class MetricColumn {
+  form: Form = NOTHING;
+  /** Words of a value of 1: a power of 2, or 100. 1 unless there are words. */
+  divisor = 1;
+  private readonly hasDecimals: boolean;
+  private words = NO_WORDS;
+  private floats = NO_FLOATS;
+  /** What the values put in since the last {@link MetricColumn.settle} need. */
+  private needed: Form = NOTHING;
+
+  /** @param metric its place in the table */
+  constructor(metric: number) {
+    this.hasDecimals = ALL_METRICS[metric]?.type === 'float';
+  }
+
+  get hasWords(): boolean {
+    return this.form === WORDS || this.form === PAGES;
+  }
+
+  /** NaN where it is null. */
+  at(row: number): number {
+    if (this.hasWords) return this.wordsAt(row) / this.divisor;
+    return this.form === FLOATS ? (this.floats[row] as number) : Number.NaN;
+  }
+
+  /** The words of a value, NaN where it is null. Only where there are words. */
+  wordsAt(row: number): number {
+    const word = this.words[row] as number;
+    return word === NULL_WORD ? Number.NaN : word;
+  }
+
+  /**
+   * Puts values, or null for all of them, into the rows from `start` on.
+   * @returns false when they need another form, {@link MetricColumn.formFor}; the rows then have anything
+   */
+  put(values: Values | null, start: number, count: number): boolean {
+    if (values === null) {
+      this.fillNull(start, count);
+      return true;
+    }
+    switch (this.form) {
+      case NOTHING:
+        for (let i = 0; i < count; i++) if (values[i] !== null) return false;
+        return true;
+      case WORDS:
+        return this.hasDecimals ? this.putHundredths(values, start, count) : this.putWhole(values, start, count, 1);
+      case PAGES:
+        return this.putWhole(values, start, count, PAGE_BYTES);
+      default:
+        for (let i = 0; i < count; i++) this.floats[start + i] = values[i] ?? Number.NaN;
+        if (this.needed !== FLOATS) this.need(leastForm(values, this.hasDecimals));
+        return true;
+    }
+  }
+
+  private putWhole(values: Values, start: number, count: number, unit: number): boolean {
+    const { words } = this;
+    let nulls = 0;
+    for (let i = 0; i < count; i++) {
+      const value = values[i] as number | null;
+      if (value === null) {
+        words[start + i] = NULL_WORD;
+        nulls++;
+        continue;
+      }
+      const word = (value / unit) >>> 0;
+      if (word * unit !== value || word === NULL_WORD) return false;
+      words[start + i] = word;
+    }
+    if (nulls < count) this.need(this.form);
+    return true;
+  }
+
+  private putHundredths(values: Values, start: number, count: number): boolean {
+    const { words } = this;
+    let nulls = 0;
+    for (let i = 0; i < count; i++) {
+      const value = values[i] as number | null;
+      if (value === null) {
+        words[start + i] = NULL_WORD;
+        nulls++;
+        continue;
+      }
+      const word = hundredthsOf(value);
+      if (word === NULL_WORD) return false;
+      words[start + i] = word;
+    }
+    if (nulls < count) this.need(WORDS);
+    return true;
+  }
+
+  /** The form that has room for its first `rows` values and for these. */
+  formFor(values: Values | null, rows: number): Form {
+    if (values === null) return this.form;
+    const form = leastForm(values, this.hasDecimals);
+    if (form !== PAGES || this.form !== WORDS) return joined(this.form, form);
+    for (let row = 0; row < rows; row++) if (this.words[row] !== NULL_WORD && (this.words[row] as number) % PAGE_BYTES !== 0) return FLOATS;
+    return PAGES;
+  }
+
+  /** Puts the first `count` of `values`, NaN for null, which must fit the form, each into the row of its place in `rows`. */
+  scatter(values: Float64Array, rows: Uint32Array, count: number): void {
+    const { words, floats, divisor } = this;
+    if (this.form === FLOATS) for (let i = 0; i < count; i++) floats[rows[i] as number] = values[i] as number;
+    if (!this.hasWords) return;
+    for (let i = 0; i < count; i++) {
+      const value = values[i] as number;
+      // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+      words[rows[i] as number] = value !== value ? NULL_WORD : (value * divisor + 0.5) >>> 0;
+    }
+  }
+
+  /** Copies the values of some rows to the start of `into`, NaN for null: their words where there are words. */
+  gather(rows: Uint32Array, count: number, into: Float64Array): void {
+    const { words, floats } = this;
+    if (this.form === FLOATS) for (let i = 0; i < count; i++) into[i] = floats[rows[i] as number] as number;
+    if (!this.hasWords) return;
+    for (let i = 0; i < count; i++) {
+      const word = words[rows[i] as number] as number;
+      into[i] = word === NULL_WORD ? Number.NaN : word;
+    }
+  }
+
+  fillNull(start: number, count: number): void {
+    if (this.hasWords) this.words.fill(NULL_WORD, start, start + count);
+    else if (this.form === FLOATS) this.floats.fill(Number.NaN, start, start + count);
+  }
+
+  /** Takes another form, which has room for its first `rows` values; they stay. @param capacity of the arrays, in rows */
+  reform(form: Form, rows: number, capacity: number): void {
+    if (form === this.form) return;
+    const divisor = form === PAGES ? 1 / PAGE_BYTES : form === WORDS && this.hasDecimals ? 100 : 1;
+    const words = form === WORDS || form === PAGES ? new Uint32Array(capacity) : NO_WORDS;
+    const floats = form === FLOATS ? new Float64Array(capacity) : NO_FLOATS;
+    for (let row = 0; row < rows; row++) {
+      const value = this.at(row);
+      if (form === FLOATS) floats[row] = value;
+      else words[row] = Number.isNaN(value) ? NULL_WORD : value * divisor;
+    }
+    Object.assign(this, { form, divisor, words, floats });
+  }
+
+  resize(capacity: number): void {
+    if (this.hasWords) this.words = grown(this.words, capacity);
+    else if (this.form === FLOATS) this.floats = grown(this.floats, capacity);
+  }
+
+  /** {@link MetricColumn.settle} is to keep room for values of this form. */
+  need(form: Form): void {
+    this.needed = joined(this.needed, form);
+  }
+
+  /** Takes the form that the values since the last call needed. The values are lost. */
+  settle(capacity: number): void {
+    this.reform(this.needed, 0, capacity);
+    this.needed = NOTHING;
+  }
+}
+
+/** The least form that has room for these values. */
+function leastForm(values: Values, hasDecimals: boolean): Form {
+  let isNothing = true;
+  let isWords = true;
+  let isPages = !hasDecimals;
+  for (const value of values) {
+    if (value === null) continue;
+    isNothing = false;
+    if (hasDecimals ? hundredthsOf(value) === NULL_WORD : value >>> 0 !== value || value === NULL_WORD) isWords = false;
+    if (value < 0 || value % PAGE_BYTES !== 0 || value / PAGE_BYTES >= NULL_WORD) isPages = false;
+  }
+  if (isNothing) return NOTHING;
+  if (isWords) return WORDS;
+  return isPages ? PAGES : FLOATS;
+}
+
+/** A form that has room for the values of both. */
+function joined(a: Form, b: Form): Form {
+  if (a === b || b === NOTHING) return a;
+  return a === NOTHING ? b : FLOATS;
+}
+
+/** The forms that have room for the values of both, by metric. */
+export function joinedForms(a: readonly Form[], b: readonly Form[]): Form[] {
+  return Array.from({ length: Math.max(a.length, b.length) }, (_, metric) => joined(a[metric] ?? NOTHING, b[metric] ?? NOTHING));
+}
+
+/** A value as hundredths; {@link NULL_WORD} when it is no whole number of them, or too large. */
+function hundredthsOf(value: number): number {
+  const word = (value * 100 + 0.5) >>> 0;
+  return word / 100 === value ? word : NULL_WORD;
+}
 
 export class Columns {
   batches = 0;
@@ -23,34 +241,63 @@ export class Columns {
   rowStart = new Uint32Array(0);
   /** Ids of the catalog: state, pid and start time. */
   incarnation = new Uint32Array(0);
-  /** By metric, in table order. Null is NaN. Extra metrics have columns from the first batch that brings one: see {@link Columns.widen}. */
-  metrics: Float64Array[] = METRICS.map(() => new Float64Array(0));
+  /** By metric, in table order. Extra metrics have columns from the first batch that brings one: see {@link Columns.widen}. */
+  metrics: MetricColumn[] = METRICS.map((_, metric) => new MetricColumn(metric));
   /** Metrics that the rows need; there may be more columns, left from the rows before them. */
   private widthNeeded: number = METRICS.length;
+  private bytesOfRow = INCARNATION_BYTES;
 
   get bytes(): number {
-    return this.seq.length * BATCH_BYTES + this.incarnation.length * rowBytes(this.metrics.length);
+    return this.seq.length * BATCH_BYTES + this.incarnation.length * this.bytesOfRow;
   }
 
-  /** Bytes that `bytes` would be after {@link Columns.reserve} and {@link Columns.widen}. */
-  bytesAfter(batches: number, rows: number, width: number): number {
-    const rowCapacity = capacityFor(this.incarnation.length, rows);
-    return capacityFor(this.seq.length, batches) * BATCH_BYTES + rowCapacity * rowBytes(Math.max(width, this.metrics.length));
+  /** Bytes of what is in them, without the room beside it. */
+  get bytesUsed(): number {
+    return this.batches * BATCH_BYTES + this.rows * this.bytesOfRow;
   }
 
-  static bytesFor(batches: number, rows: number, width: number): number {
-    return batches * BATCH_BYTES + rows * rowBytes(width);
+  get forms(): Form[] {
+    return this.metrics.map(({ form }) => form);
+  }
+
+  /** Bytes that so many batches and rows take at least. */
+  static bytesFor(batches: number, rows: number, forms: readonly Form[]): number {
+    return batches * BATCH_BYTES + rows * bytesOfRow(forms);
+  }
+
+  /** The least that `bytes` can be with so many in all, or with another form of a metric. */
+  bytesAfter(batches: number, rows: number, metric = 0, form: Form = this.metrics[metric]?.form ?? NOTHING): number {
+    const row = this.bytesOfRow + FORM_BYTES[form] - FORM_BYTES[this.metrics[metric]?.form ?? NOTHING];
+    return Math.max(this.seq.length, batches) * BATCH_BYTES + Math.max(this.incarnation.length, rows) * row;
   }
 
   /** Makes columns for the first `width` metrics of the table. A metric that is new is null in the rows that are there. */
   widen(width: number): void {
     this.widthNeeded = Math.max(this.widthNeeded, width);
-    while (this.metrics.length < width) this.metrics.push(new Float64Array(this.incarnation.length).fill(Number.NaN, 0, this.rows));
+    while (this.metrics.length < width) this.metrics.push(new MetricColumn(this.metrics.length));
   }
 
-  /** Makes room for so many in all. */
-  reserve(batches: number, rows: number): void {
-    const batchCapacity = capacityFor(this.seq.length, batches);
+  /** Gives a metric another form, which has room for the values there are. */
+  raise(metric: number, form: Form): void {
+    (this.metrics[metric] as MetricColumn).reform(form, this.rows, this.incarnation.length);
+    this.bytesOfRow = bytesOfRow(this.forms);
+  }
+
+  /** Makes room for so many in all, and some more while that takes no more than `bytesMax`; room that is not needed may go for it. */
+  reserve(batches: number, rows: number, bytesMax: number): void {
+    if (batches <= this.seq.length && rows <= this.incarnation.length) return;
+    const full = bytesMax / (batches * BATCH_BYTES + rows * this.bytesOfRow);
+    for (const growth of [GROWTH, Math.min(GROWTH, full), 1]) {
+      const batchCapacity = capacityFor(this.seq.length, batches, growth);
+      const rowCapacity = capacityFor(this.incarnation.length, rows, growth);
+      if (batchCapacity * BATCH_BYTES + rowCapacity * this.bytesOfRow > bytesMax) continue;
+      this.resize(batchCapacity, rowCapacity);
+      return;
+    }
+    this.resize(batches, rows);
+  }
+
+  private resize(batchCapacity: number, rowCapacity: number): void {
     if (batchCapacity !== this.seq.length) {
       this.seq = grown(this.seq, batchCapacity);
       this.ts = grown(this.ts, batchCapacity);
@@ -60,11 +307,24 @@ export class Columns {
       this.shape = grown(this.shape, batchCapacity);
       this.rowStart = grown(this.rowStart, batchCapacity);
     }
-    const rowCapacity = capacityFor(this.incarnation.length, rows);
     if (rowCapacity !== this.incarnation.length) {
       this.incarnation = grown(this.incarnation, rowCapacity);
-      this.metrics = this.metrics.map((column) => grown(column, rowCapacity));
+      for (const column of this.metrics) column.resize(rowCapacity);
     }
+  }
+
+  /** Makes room for more batches and rows, whose metrics have these forms. */
+  reserveMore(batches: number, rows: number, forms: readonly Form[], bytesMax: number): void {
+    this.widen(forms.length);
+    const isEmpty = this.batches === 0;
+    for (const [metric, column] of this.metrics.entries()) {
+      const form = forms[metric] ?? NOTHING;
+      column.reform(isEmpty ? form : joined(form, column.form), this.rows, this.incarnation.length);
+      column.need(form);
+    }
+    this.bytesOfRow = bytesOfRow(this.forms);
+    if (isEmpty && this.bytes > bytesMax) this.resize(0, 0);
+    this.reserve(this.batches + batches, this.rows + rows, bytesMax);
   }
 
   /** Forgets the rows and keeps the arrays that they needed, unless they have grown beyond `bytesMax`. */
@@ -72,11 +332,12 @@ export class Columns {
     if (this.batches > 0) {
       this.metrics.length = this.widthNeeded;
       this.widthNeeded = METRICS.length;
+      for (const column of this.metrics) column.settle(this.incarnation.length);
+      this.bytesOfRow = bytesOfRow(this.forms);
     }
     this.batches = 0;
     this.rows = 0;
-    if (this.bytes <= bytesMax) return;
-    Object.assign(this, new Columns());
+    if (this.bytes > bytesMax) this.resize(0, 0);
   }
 
   rowEnd(batch: number): number {
@@ -84,9 +345,14 @@ export class Columns {
   }
 }
 
-/** Grows by half: doubling would leave half of a small budget unused. */
-function capacityFor(present: number, wanted: number): number {
-  return wanted <= present ? present : Math.max(wanted, 32, Math.ceil(present * 1.5));
+function bytesOfRow(forms: readonly Form[]): number {
+  let bytes = INCARNATION_BYTES;
+  for (const form of forms) bytes += FORM_BYTES[form];
+  return bytes;
+}
+
+function capacityFor(present: number, wanted: number, growth: number): number {
+  return wanted <= present ? present : Math.max(wanted, CAPACITY_MIN, Math.floor(wanted * growth));
 }
 
 /** A copy with room for `capacity` elements; those beyond it are cut off. */

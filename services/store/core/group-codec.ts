@@ -178,60 +178,115 @@ export class ByteReader {
   }
 }
 
-const scaled = new Float64Array(GROUP);
+/** In the place of where a kind is. */
+const COMPLETE = -1;
 const firsts = new Float64Array(GROUP);
 const rests = new Float64Array(GROUP);
 const offsets = new Float64Array(GROUP);
 
+/** Writes a column of which every value is null. */
+export function encodeNulls(writer: ByteWriter): void {
+  writer.byte(KIND_NULL);
+}
+
 /**
- * Writes the first `count` of `values`, at most {@link GROUP}; NaN is null. Nulls in `values` are overwritten.
+ * Writes the first `count` of `values`, at most {@link GROUP}; NaN is null. They are overwritten.
  * @param starts 1 where a series begins; the first is always taken as one
  */
 export function encodeColumn(writer: ByteWriter, values: Float64Array, starts: Uint8Array, count: number): void {
+  const kindAt = startColumn(writer, values, starts, count, 1);
+  if (kindAt === COMPLETE) return;
+  if (areCounts(values, count)) writeWhole(writer, kindAt, values, starts, count, 1);
+  else if (areHundredths(values, count)) {
+    for (let i = 0; i < count; i++) values[i] = Math.round((values[i] as number) * 100);
+    writeWhole(writer, kindAt, values, starts, count, 100);
+  } else writeFloats(writer, kindAt, values, count);
+}
+
+/**
+ * Writes the column that {@link encodeColumn} would.
+ * @param values whole numbers, which are overwritten
+ * @param divisor of each: 100 when they count hundredths, otherwise a power of 2 up to 1 by which they stay whole, and below 2^53
+ */
+export function encodeWhole(writer: ByteWriter, values: Float64Array, starts: Uint8Array, count: number, divisor: number): void {
+  const kindAt = startColumn(writer, values, starts, count, divisor);
+  if (kindAt !== COMPLETE) writeWhole(writer, kindAt, values, starts, count, divisor);
+}
+
+/**
+ * Writes a kind and which values are null, and all of the column when there is no more to it. Nulls are overwritten by what packs well.
+ * @returns where the kind is, to be completed; or {@link COMPLETE}
+ */
+function startColumn(writer: ByteWriter, values: Float64Array, starts: Uint8Array, count: number, divisor: number): number {
   let known = 0;
   let same = 0;
   let isSame = true;
-  let isInteger = true;
-  let lowBits = 0;
   for (let i = 0; i < count; i++) {
     const value = values[i] as number;
     // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
     if (value !== value) continue;
     if (known++ === 0) same = value;
     else if (value !== same) isSame = false;
-    if (!isInteger) continue;
-    if (isCount(value)) lowBits |= value;
-    else isInteger = false;
   }
   if (known === 0) {
-    writer.byte(KIND_NULL);
-    return;
+    encodeNulls(writer);
+    return COMPLETE;
   }
   const kindAt = writer.length;
-  writer.byte(0);
-  const mark = known < count ? SOME_NULL : 0;
-  if (mark !== 0) writeKnown(writer, values, count);
+  writer.byte(known < count ? SOME_NULL : 0);
+  if (known < count) writeKnown(writer, values, count);
   if (isSame) {
-    writer.bytes[kindAt] = KIND_SAME | mark;
-    writer.value(same);
-    return;
+    completeKind(writer, kindAt, KIND_SAME);
+    writer.value(same / divisor);
+    return COMPLETE;
   }
-  if (mark !== 0) fillNulls(values, starts, count);
-  const kind = isInteger ? KIND_INTEGER : areHundredths(values, count) ? KIND_HUNDREDTHS : KIND_FLOAT;
+  if (known < count) fillNulls(values, starts, count);
+  return kindAt;
+}
+
+function completeKind(writer: ByteWriter, kindAt: number, kind: number): void {
+  writer.bytes[kindAt] = (writer.bytes[kindAt] as number) | kind;
+}
+
+function writeWhole(writer: ByteWriter, kindAt: number, values: Float64Array, starts: Uint8Array, count: number, divisor: number): void {
   const bodyAt = writer.length;
-  if (kind !== KIND_FLOAT) {
-    const shift = isInteger ? trailingZeros(lowBits) : 0;
-    const divisor = 2 ** shift;
-    for (let i = 0; i < count; i++) scaled[i] = isInteger ? (values[i] as number) / divisor : Math.round((values[i] as number) * 100);
-    if (isInteger) writer.byte(shift);
-    if (encodeSeries(writer, scaled, starts, count)) {
-      writer.bytes[kindAt] = kind | mark;
+  if (divisor === 100 && !areMultiples(values, count, 100)) {
+    if (encodeSeries(writer, values, starts, count)) {
+      completeKind(writer, kindAt, KIND_HUNDREDTHS);
       return;
     }
-    writer.length = bodyAt;
+    for (let i = 0; i < count; i++) values[i] = (values[i] as number) / 100;
+  } else {
+    // What shares low bits that are zero is written without them.
+    const known = divisor === 100 ? 0 : -Math.log2(divisor);
+    if (divisor === 100) for (let i = 0; i < count; i++) values[i] = (values[i] as number) / 100;
+    let lowBits = 0;
+    for (let i = 0; i < count; i++) lowBits |= values[i] as number;
+    const shift = trailingZeros(lowBits);
+    if (shift > 0) scale(values, count, 2 ** -shift);
+    writer.byte(shift + known);
+    if (encodeSeries(writer, values, starts, count)) {
+      completeKind(writer, kindAt, KIND_INTEGER);
+      return;
+    }
+    scale(values, count, 2 ** (shift + known));
   }
-  writer.bytes[kindAt] = KIND_FLOAT | mark;
+  writer.length = bodyAt;
+  writeFloats(writer, kindAt, values, count);
+}
+
+function scale(values: Float64Array, count: number, factor: number): void {
+  for (let i = 0; i < count; i++) values[i] = (values[i] as number) * factor;
+}
+
+function writeFloats(writer: ByteWriter, kindAt: number, values: Float64Array, count: number): void {
+  completeKind(writer, kindAt, KIND_FLOAT);
   for (let i = 0; i < count; i++) writer.float(values[i] as number);
+}
+
+/** Steps over what {@link encodeNulls} wrote. */
+export function stepOverNulls(reader: ByteReader): void {
+  reader.offset++;
 }
 
 /** Reads a column of `count` values into the start of `out`. @param starts as given to {@link encodeColumn} */
@@ -542,15 +597,37 @@ function setBit(writer: ByteWriter, bitmap: number, index: number): void {
 }
 
 function writeKnown(writer: ByteWriter, values: Float64Array, count: number): void {
-  const bitmap = startBitmap(writer, count);
-  for (let i = 0; i < count; i++) if (!Number.isNaN(values[i] as number)) setBit(writer, bitmap, i);
+  writer.reserve((count + 7) >>> 3);
+  const { bytes } = writer;
+  let held = 0;
+  for (let i = 0; i < count; i++) {
+    const value = values[i] as number;
+    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+    if (value === value) held |= 1 << (i & 7);
+    if ((i & 7) !== 7) continue;
+    bytes[writer.length++] = held;
+    held = 0;
+  }
+  if ((count & 7) !== 0) bytes[writer.length++] = held;
 }
 
 /** Puts a neighbour of the same series in the place of each null, which costs nothing; 0 where the series has none. */
 function fillNulls(values: Float64Array, starts: Uint8Array, count: number): void {
-  for (let i = 1; i < count; i++) if (starts[i] !== 1 && Number.isNaN(values[i] as number)) values[i] = values[i - 1] as number;
-  for (let i = count - 2; i >= 0; i--) if (starts[i + 1] !== 1 && Number.isNaN(values[i] as number)) values[i] = values[i + 1] as number;
-  for (let i = 0; i < count; i++) if (Number.isNaN(values[i] as number)) values[i] = 0;
+  let near = Number.NaN;
+  for (let i = 0; i < count; i++) {
+    const value = values[i] as number;
+    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+    if (value === value || starts[i] === 1) near = value;
+    else values[i] = near;
+  }
+  near = 0;
+  for (let i = count - 1; i >= 0; i--) {
+    const value = values[i] as number;
+    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+    if (value === value) near = value;
+    else values[i] = near;
+    if (starts[i] === 1) near = 0;
+  }
 }
 
 /** A whole number from 0 to 2^53 - 1. */
@@ -561,6 +638,16 @@ function isCount(value: number): boolean {
 function isHundredths(value: number): boolean {
   const hundredths = Math.round(value * 100);
   return isCount(hundredths) && hundredths / 100 === value;
+}
+
+function areCounts(values: Float64Array, count: number): boolean {
+  for (let i = 0; i < count; i++) if (!isCount(values[i] as number)) return false;
+  return true;
+}
+
+function areMultiples(values: Float64Array, count: number, divisor: number): boolean {
+  for (let i = 0; i < count; i++) if ((values[i] as number) % divisor !== 0) return false;
+  return true;
 }
 
 function areHundredths(values: Float64Array, count: number): boolean {

@@ -1,13 +1,12 @@
 // Incarnations in the window: state, pid and start time of a unit, which stay the same for many samples, held once and referred
 // to by a small integer. Ids are handed out in order, so those of neighbouring series are neighbours and pack to nothing.
 //
-// Which of them are still referred to is not counted row by row: whoever holds the rows marks what is in use now and then, and
-// the rest is freed (`sweep`).
+// Each knows the position of the newest row with it, so that one is known to be free when the window has moved past that (`sweep`).
 
 import { grown } from './columns.ts';
 
 /** In the typed arrays, by id. */
-const INCARNATION_BYTES = 1 + 8 + 8 + 4;
+const INCARNATION_BYTES = 1 + 8 + 8 + 4 + 4;
 /** A series that flaps between a few finds them again; beyond these it is given a new one. */
 const LOOK_BACK = 8;
 /** In the place of an id: there is none. */
@@ -19,6 +18,8 @@ export class Incarnations {
   /** NaN where not known. */
   pid = new Float64Array(0);
   started = new Float64Array(0);
+  /** Position of the newest row with it, of which these are the low 32 bits. */
+  private newestSeq = new Uint32Array(0);
   /** The one before of the same series. */
   private previous = new Uint32Array(0);
   /** The first of those that are free; each has the next in the place of the one before. */
@@ -56,21 +57,40 @@ export class Incarnations {
     return id;
   }
 
-  /** Frees every id that `inUse` does not have, and gives back room at the end. */
-  sweep(inUse: ReadonlySet<number>): void {
+  /** A row at a position has this one. */
+  use(id: number, seq: number): void {
+    this.newestSeq[id] = seq;
+  }
+
+  /**
+   * Frees every id that no row from a position on has, and gives back room at the end. The window must span less than 2^31 positions.
+   * @param floor the oldest position of which rows are held
+   * @param kept ids that stay whether there are rows with them or not
+   */
+  sweep(floor: number, kept: ReadonlySet<number>): void {
+    const isFree = new Uint8Array(this.end);
+    for (let id = this.free; id !== NO_INCARNATION; id = this.previous[id] as number) isFree[id] = 1;
+    for (let id = 0; id < this.end; id++) if ((((this.newestSeq[id] as number) - floor) | 0) < 0 && !kept.has(id)) isFree[id] = 1;
+    while (this.end > 0 && isFree[this.end - 1] === 1) this.end--;
     this.free = NO_INCARNATION;
     this.freeCount = 0;
-    let end = 0;
-    for (const id of inUse) end = Math.max(end, id + 1);
-    this.end = end;
-    for (let id = end - 1; id >= 0; id--) {
-      if (!inUse.has(id)) {
+    for (let id = this.end - 1; id >= 0; id--) {
+      const before = this.previous[id] as number;
+      if (isFree[id] === 1) {
         this.previous[id] = this.free;
         this.free = id;
         this.freeCount++;
-      } else if (!inUse.has(this.previous[id] as number)) this.previous[id] = NO_INCARNATION;
+      } else if (before >= this.end || isFree[before] === 1) this.previous[id] = NO_INCARNATION;
     }
-    if (end * 2 < this.state.length) this.resize(end);
+    if (this.end * 2 < this.state.length) this.resize(this.end);
+  }
+
+  /** Frees all. */
+  clear(): void {
+    this.free = NO_INCARNATION;
+    this.freeCount = 0;
+    this.end = 0;
+    this.resize(0);
   }
 
   private takeFree(): number {
@@ -84,6 +104,7 @@ export class Incarnations {
     this.state = grown(this.state, capacity);
     this.pid = grown(this.pid, capacity);
     this.started = grown(this.started, capacity);
+    this.newestSeq = grown(this.newestSeq, capacity);
     this.previous = grown(this.previous, capacity);
   }
 }

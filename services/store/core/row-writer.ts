@@ -2,6 +2,7 @@
 // What it writes is the row of the contract; a property test holds it equal to what JSON.stringify writes.
 
 import { ALL_METRIC_NAMES, METRIC_NAMES, STATES } from '#shared/contract/metrics';
+import type { MetricColumn } from './columns.ts';
 
 const ZERO = 0x30;
 const HEX_DIGITS = Buffer.from('0123456789abcdef', 'latin1');
@@ -62,7 +63,7 @@ export class RowWriter {
    * @param host from `hostPart`
    * @param state code: index into `STATES`
    * @param timestamp ISO 8601 in UTC with milliseconds
-   * @param metrics columns in table order; the row's values are at `row`, NaN means not known
+   * @param metrics columns in table order; the row's values are at `row`
    * @returns false, with nothing written, when it does not fit
    */
   row(
@@ -75,7 +76,7 @@ export class RowWriter {
     pid: number,
     started: number,
     timestamp: Piece,
-    metrics: readonly Float64Array[],
+    metrics: readonly MetricColumn[],
     row: number,
   ): boolean {
     const start = this.length;
@@ -93,11 +94,18 @@ export class RowWriter {
     this.put(TIMESTAMP_KEY);
     this.put(timestamp);
     for (let metric = 0; metric < metrics.length; metric++) {
-      const value = (metrics[metric] as Float64Array)[row] as number;
+      const column = metrics[metric] as MetricColumn;
+      const { hasWords, divisor } = column;
+      const value = hasWords ? column.wordsAt(row) : column.at(row);
+      // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
+      const isNull = value !== value;
       // Extra metrics are written where they are known.
-      if (metric >= METRIC_NAMES.length && Number.isNaN(value)) continue;
+      if (isNull && metric >= METRIC_NAMES.length) continue;
       this.put(METRIC_KEYS[metric] as Piece);
-      this.number(value);
+      if (isNull) this.put(NULL);
+      else if (!hasWords) this.number(value);
+      else if (divisor === 100) this.hundredths(value);
+      else this.integer(value / divisor);
     }
     this.put(END);
     if (this.length <= this.bytesMax) return true;
@@ -179,6 +187,7 @@ export class RowWriter {
     const whole = Math.floor(value / 100);
     const rest = value - whole * 100;
     this.digits(whole, digitsOf(whole));
+    if (rest === 0) return;
     this.bytes[this.length++] = 0x2e;
     if (rest % 10 === 0) this.digits(rest / 10, 1);
     else this.digits(rest, 2);

@@ -19,13 +19,12 @@ import {
   decodeSeriesRows,
   emptyBatches,
   encodeBlock,
-  incarnationsOf,
   panelsOfSource,
   SeriesColumns,
 } from './block.ts';
 import { Catalog } from './catalog.ts';
 import { type Chapter, FAN_OUT, OpenChapter } from './chapter.ts';
-import { Columns } from './columns.ts';
+import { Columns, joinedForms, type MetricColumn, NOTHING } from './columns.ts';
 import { IntervalSet } from './interval-set.ts';
 
 export interface WindowOptions {
@@ -62,10 +61,13 @@ export interface SeriesReading {
 }
 
 export const HEAD_AGE_MS_MAX = 60_000;
-/** The head takes a twelfth of the budget, and as much again is kept for rewriting; of a large budget no more than makes good blocks. */
+/** The head takes at most a twelfth of the budget, and as much again is kept for rewriting; of a large budget no more than makes good blocks. */
 const HEAD_SHARE = 12;
 const HEAD_BYTES_MIN = 8 * 1024;
 const HEAD_BYTES_MAX = 1024 * 1024;
+/** With more rows than these, or than so many of each series, blocks get hardly better, and take longer to make and to read. */
+const HEAD_ROWS_ENOUGH = 8_000;
+const HEAD_ROWS_OF_SERIES_ENOUGH = 16;
 /** Blocks of like traffic are of like size; one may be somewhat larger than the one before. */
 const SEAL_MARGIN = 1.25;
 /** Repeated messages beyond this many ranges are a flood: the window moves on instead of remembering them. */
@@ -95,7 +97,11 @@ export class Window {
   openChapter: OpenChapter | null = null;
   private readonly scratch = new Columns();
   private readonly duplicates = new IntervalSet();
-  private readonly headBytesMax: number;
+  /** Limit of the head, and what it should be by the rows that were in it last: raised to that when there is room. */
+  private headBytesMax: number;
+  private headBytesWanted: number;
+  /** Of a block in `blocks`, decoded. */
+  private decodedBytesMax = 0;
   private headFrom: number;
   private headSinceMs = 0;
   private blockBytes = 0;
@@ -107,7 +113,8 @@ export class Window {
 
   constructor(options: WindowOptions) {
     this.budgetBytes = options.budgetBytes;
-    this.headBytesMax = Math.max(HEAD_BYTES_MIN, Math.min(HEAD_BYTES_MAX, Math.floor(options.budgetBytes / HEAD_SHARE)));
+    this.headBytesMax = this.headBytesFor(Number.POSITIVE_INFINITY);
+    this.headBytesWanted = this.headBytesMax;
     this.sealBytes = this.headBytesMax / 2;
     this.floor = options.floor;
     this.next = options.floor;
@@ -128,11 +135,16 @@ export class Window {
    * itself is never above the budget, unless a single batch is larger than that.
    */
   needsRoom(growthBytes = 0): boolean {
-    const arrays = Math.max(this.headBytesMax, this.head.bytes) + Math.max(this.headBytesMax, this.scratch.bytes);
-    const blocks = this.sealBytes + this.blockBytes + this.chapterBytes + this.openChapterBytes();
-    const held = arrays + blocks + this.catalog.bytes + this.duplicates.bytes;
     const pulled = Math.max(this.pullBytesMax, this.pullBytes);
-    return held + pulled + growthBytes > this.budgetBytes || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
+    const expected = this.bytesAtMost() + this.sealBytes + pulled + growthBytes;
+    return expected > this.budgetBytes || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
+  }
+
+  /** What is held, with head and scratch arrays as large as they may be. */
+  private bytesAtMost(): number {
+    const headBytes = Math.max(this.headBytesMax, this.headBytesWanted);
+    const arrays = Math.max(headBytes, this.head.bytes) + Math.max(headBytes, this.decodedBytesMax, this.scratch.bytes);
+    return arrays + this.blockBytes + this.chapterBytes + (this.openChapterBytes() ?? 0) + this.catalog.bytes + this.duplicates.bytes;
   }
 
   /** Bytes of names and indexes that a batch would add: those of series the window does not have. */
@@ -157,6 +169,7 @@ export class Window {
     }
     const count = batch.unit.length;
     this.makeRoom(seq, count, widthOf(batch));
+    this.putMetrics(batch, seq);
     if (this.head.batches === 0) this.headSinceMs = nowMs;
     const shape = this.catalog.shapeFor(source, batch.unit);
     this.catalog.addBatch(source, shape, batch.tick);
@@ -169,7 +182,8 @@ export class Window {
     head.source[at] = sourceId;
     head.shape[at] = shape;
     head.rowStart[at] = head.rows;
-    this.appendRows(batch, this.catalog.shape(shape));
+    this.putIncarnations(batch, this.catalog.shape(shape), seq);
+    head.rows += count;
     this.rows += count;
     return 'appended';
   }
@@ -244,8 +258,9 @@ export class Window {
     if (this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to) this.seal();
     const block = this.blocks[0];
     if (block === undefined) return null;
-    this.scratch.clear(this.headBytesMax);
-    decodeBlock(block, this.catalog, this.scratch);
+    const bytesMax = Math.max(this.headBytesMax, this.decodedBytesMax);
+    this.scratch.clear(bytesMax);
+    decodeBlock(block, this.catalog, this.scratch, bytesMax);
     const end = Math.min(to, block.to);
     let firstBatch = 0;
     while (firstBatch < this.scratch.batches && (this.scratch.seq[firstBatch] as number) < this.floor) firstBatch++;
@@ -272,7 +287,7 @@ export class Window {
     }
     this.dropCutChapters();
     this.duplicates.deleteBelow(this.floor);
-    this.scratch.clear(this.headBytesMax);
+    this.scratch.clear(Math.max(this.headBytesMax, this.decodedBytesMax));
   }
 
   /** Forgets everything and starts again at `floor`, with the positions from there on that are known to repeat earlier batches. */
@@ -367,42 +382,61 @@ export class Window {
     return this.cutBelowFloor(count);
   }
 
-  private appendRows(batch: Batch, series: Uint32Array): void {
-    const { head, catalog } = this;
-    const start = head.rows;
-    const count = series.length;
+  /** Puts the metrics of a batch behind the rows of the head, whose columns take the form they need. */
+  private putMetrics(batch: Batch, seq: number): void {
+    const { head } = this;
+    const count = batch.unit.length;
     for (let metric = 0; metric < head.metrics.length; metric++) {
-      const values = batch[ALL_METRIC_NAMES[metric] as AnyMetricName];
-      const column = head.metrics[metric] as Float64Array;
-      if (values === undefined) column.fill(Number.NaN, start, start + count);
-      else for (let i = 0; i < count; i++) column[start + i] = values[i] ?? Number.NaN;
+      const column = head.metrics[metric] as MetricColumn;
+      const values = batch[ALL_METRIC_NAMES[metric] as AnyMetricName] ?? null;
+      if (column.put(values, head.rows, count)) continue;
+      const form = column.formFor(values, head.rows);
+      const isFitting = head.bytesAfter(head.batches + 1, head.rows + count, metric, form) <= this.headBytesMax;
+      if (!isFitting) this.startHead(seq);
+      head.raise(metric, form);
+      if (!isFitting) this.makeRoom(seq, count, widthOf(batch));
+      // What was put before may be gone with the head, or lie elsewhere in it.
+      metric = isFitting ? metric - 1 : -1;
     }
-    for (let i = 0; i < count; i++) {
+  }
+
+  private putIncarnations(batch: Batch, series: Uint32Array, seq: number): void {
+    const { head, catalog } = this;
+    const { rows, newestTs, isStale, newestIncarnation, incarnations } = catalog;
+    const { incarnation: column, rows: start } = head;
+    const { ts, state, pid, started } = batch;
+    for (let i = 0; i < series.length; i++) {
       const id = series[i] as number;
-      const state = STATES.indexOf(batch.state[i] as (typeof STATES)[number]);
-      const incarnation = catalog.incarnationFor(id, state, batch.pid[i] ?? Number.NaN, batch.started[i] ?? Number.NaN);
-      head.incarnation[start + i] = incarnation;
-      catalog.rows[id] = (catalog.rows[id] as number) + 1;
-      if (batch.ts >= (catalog.newestTs[id] as number)) {
-        catalog.newestTs[id] = batch.ts;
-        catalog.newestIncarnation[id] = incarnation;
-        catalog.isStale[id] = 0;
+      const code = STATES.indexOf(state[i] as (typeof STATES)[number]);
+      const incarnation = catalog.incarnationFor(id, code, pid[i] ?? Number.NaN, started[i] ?? Number.NaN);
+      incarnations.use(incarnation, seq);
+      column[start + i] = incarnation;
+      rows[id] = (rows[id] as number) + 1;
+      if (ts >= (newestTs[id] as number)) {
+        newestTs[id] = ts;
+        newestIncarnation[id] = incarnation;
+        isStale[id] = 0;
       }
     }
-    head.rows = start + count;
   }
 
   /** Room in the head for one more batch: within its limit, unless a single batch is larger than that. */
   private makeRoom(seq: number, rows: number, width: number): void {
     const { head } = this;
-    if (head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows, width) > this.headBytesMax) {
+    if (head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows) > this.headBytesMax) {
       // Arrays whose proportion of rows to batches no longer fits the traffic are given back.
-      const isIllFitting = Columns.bytesFor(head.batches, head.rows, head.metrics.length) < head.bytes / 2;
+      const isIllFitting = head.bytesUsed < head.bytes / 2;
       this.sealUpTo(seq);
       if (isIllFitting) head.clear(0);
     }
-    head.reserve(head.batches + 1, head.rows + rows);
     head.widen(width);
+    head.reserve(head.batches + 1, head.rows + rows, this.headBytesMax);
+  }
+
+  /** Seals the head and gives its arrays back. */
+  private startHead(seq: number): void {
+    if (this.head.batches > 0) this.sealUpTo(seq);
+    this.head.clear(0);
   }
 
   private sealUpTo(to: number): void {
@@ -415,26 +449,50 @@ export class Window {
       this.headFrom = to;
       return;
     }
-    const block = encodeBlock(head, this.catalog, this.headFrom, to);
-    this.addToChapter(block);
+    const chapter = this.chapterOfHead();
+    chapter?.reserve(this.catalog.seriesEnd);
+    const block = encodeBlock(head, this.catalog, this.headFrom, to, chapter);
+    chapter?.addBlock(block);
     this.headFrom = to;
-    head.clear(this.headBytesMax);
+    this.keepBlock(block);
+    this.adaptHead();
     // A block larger than the head comes from a single large batch, and is no measure for the next.
     this.sealBytes = Math.min(this.headBytesMax, Math.ceil(block.bytes * SEAL_MARGIN));
-    this.blocks.push(block);
-    this.blockBytes += block.bytes;
     this.mergeNewest();
     if (this.openChapter?.isWorthClosing) this.closeChapter(this.openChapter, to);
+    // More than was kept free for the block and its chapter: the arrays make up for that until something is evicted.
+    if (this.bytesAtMost() + this.pullBytes <= this.budgetBytes) return;
+    head.clear(0);
+    this.scratch.clear(0);
   }
 
-  /** Adds the rows of the head, which is being sealed, to the open chapter. */
-  private addToChapter(block: Block): void {
-    if (this.openChapterBytes() === 0) {
-      this.openChapter = null;
-      return;
-    }
-    this.openChapter ??= new OpenChapter(block.from);
-    this.openChapter.addRows(this.head, this.catalog);
+  private keepBlock(block: Block): void {
+    this.blocks.push(block);
+    this.blockBytes += block.bytes;
+    this.decodedBytesMax = Math.max(this.decodedBytesMax, decodedBytes(block));
+  }
+
+  /** Clears the head, which has been sealed, and sizes it for the series there are. */
+  private adaptHead(): void {
+    const { head } = this;
+    const rows = Math.max(HEAD_ROWS_ENOUGH, this.catalog.seriesHeld * HEAD_ROWS_OF_SERIES_ENOUGH);
+    this.headBytesWanted = this.headBytesFor((head.bytesUsed / head.rows) * rows);
+    head.clear(this.headBytesMax);
+    if (this.headBytesWanted < this.headBytesMax || !this.needsRoom()) this.headBytesMax = this.headBytesWanted;
+    head.clear(this.headBytesMax);
+  }
+
+  /** @param bytes that would be enough */
+  private headBytesFor(bytes: number): number {
+    const most = Math.min(HEAD_BYTES_MAX, this.budgetBytes / HEAD_SHARE);
+    return Math.floor(Math.max(HEAD_BYTES_MIN, Math.min(bytes, most)));
+  }
+
+  /** The chapter for the rows of the head, which is being sealed; null when it would be too large. */
+  private chapterOfHead(): OpenChapter | null {
+    if (this.openChapterBytes() === null) this.openChapter = null;
+    else this.openChapter ??= new OpenChapter(this.headFrom);
+    return this.openChapter;
   }
 
   private closeChapter(open: OpenChapter, to: number): void {
@@ -467,11 +525,15 @@ export class Window {
     if (this.openChapter !== null && this.openChapter.from < this.floor) this.openChapter = null;
   }
 
-  /** What the open chapter takes after the next seal; 0 when that is too much to have one. */
-  private openChapterBytes(): number {
+  /** What the open chapter takes after the next seal; null when that is too much to have one. */
+  private openChapterBytes(): number | null {
+    let metrics = 0;
     const width = Math.max(this.head.metrics.length, this.openChapter?.width ?? 0);
-    const bytes = OpenChapter.bytesFor(this.catalog.seriesEnd, width);
-    return bytes > this.budgetBytes / OPEN_CHAPTER_SHARE ? 0 : bytes;
+    for (let metric = 0; metric < width; metric++) {
+      if ((this.head.metrics[metric]?.form ?? NOTHING) !== NOTHING || this.openChapter?.has(metric)) metrics++;
+    }
+    const bytes = OpenChapter.bytesFor(this.catalog.seriesEnd, metrics);
+    return bytes > this.budgetBytes / OPEN_CHAPTER_SHARE ? null : bytes;
   }
 
   /** Index of the first block that begins at a position or behind it. */
@@ -496,15 +558,16 @@ export class Window {
       const newer = this.blocks.at(-1);
       const older = this.blocks.at(-2);
       if (newer === undefined || older === undefined || older.from < from || older.rows > 2 * newer.rows) return;
-      const width = Math.max(older.width, newer.width);
-      if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows, width) > this.headBytesMax) return;
+      const forms = joinedForms(older.forms, newer.forms);
+      if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows, forms) > this.headBytesMax) return;
       this.scratch.clear(this.headBytesMax);
-      decodeBlock(older, this.catalog, this.scratch);
-      decodeBlock(newer, this.catalog, this.scratch);
+      decodeBlock(older, this.catalog, this.scratch, this.headBytesMax);
+      decodeBlock(newer, this.catalog, this.scratch, this.headBytesMax);
       const merged = encodeBlock(this.scratch, this.catalog, older.from, newer.to);
       this.scratch.clear(this.headBytesMax);
-      this.blocks.splice(-2, 2, merged);
-      this.blockBytes += merged.bytes - older.bytes - newer.bytes;
+      this.blocks.length -= 2;
+      this.blockBytes -= older.bytes + newer.bytes;
+      this.keepBlock(merged);
     }
   }
 
@@ -536,6 +599,7 @@ export class Window {
   private dropOldest(block: Block): void {
     this.blocks.shift();
     this.blockBytes -= block.bytes;
+    if (decodedBytes(block) >= this.decodedBytesMax) this.decodedBytesMax = Math.max(0, ...this.blocks.map(decodedBytes));
     this.catalog.release(new Set(block.panels.source), new Set(block.panels.shape));
     this.sweepWhenTurnedOver();
   }
@@ -545,12 +609,7 @@ export class Window {
     if (--this.dropsToSweep > 0) return;
     this.dropsToSweep = this.blocks.length + 1;
     const { catalog } = this;
-    if (catalog.incarnations.size > catalog.seriesHeld + INCARNATIONS_SPARE) catalog.sweepIncarnations(this.incarnations());
-  }
-
-  private *incarnations(): Generator<number> {
-    yield* this.head.incarnation.subarray(0, this.head.rows);
-    for (const block of this.blocks) yield* incarnationsOf(block, this.catalog);
+    if (catalog.incarnations.size > catalog.seriesHeld + INCARNATIONS_SPARE) catalog.sweepIncarnations(this.blocks[0]?.from ?? this.floor);
   }
 
   private refreshNewest(series: number): void {
@@ -606,8 +665,8 @@ export class Window {
       slice.incarnation[i] = head.incarnation[rows[i] as number] as number;
     }
     slice.metrics.forEach((target, metric) => {
-      const from = head.metrics[metric] as Float64Array;
-      for (let i = 0; i < count; i++) target[i] = from[rows[i] as number] as number;
+      const from = head.metrics[metric] as MetricColumn;
+      for (let i = 0; i < count; i++) target[i] = from.at(rows[i] as number);
     });
     return this.cutBelowFloor(count);
   }
@@ -621,6 +680,11 @@ export class Window {
     if (from > 0) slice.shift(from, count);
     return { count: count - from, columns: slice };
   }
+}
+
+/** What the arrays take that a block is decoded into. */
+function decodedBytes({ batches, rows, forms }: Block): number {
+  return Columns.bytesFor(batches, rows, forms);
 }
 
 /** Metrics that a batch brings, from the beginning of the table up to its last extra one. */
