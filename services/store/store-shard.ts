@@ -17,7 +17,7 @@ import { retryUnanswered } from '#shared/nats/retry';
 import { ensureShard, logIdentity } from '#shared/nats/topology';
 import type { Config } from '#shared/runtime/config';
 import { createThrottledLog, type Logger } from '#shared/runtime/logging';
-import { Turns } from '#shared/runtime/turns';
+import { inTurns, Turns } from '#shared/runtime/turns';
 import { pause } from '#shared/runtime/wait';
 import { evictionEvents } from './core/eviction-events.ts';
 import { Window } from './core/window.ts';
@@ -308,6 +308,7 @@ export class StoreShard {
     }
     const batch = parsed.value;
     await this.evictForMemory(window.growthOf(batch));
+    if (window.isFullFor(batch)) await inTurns(window.sealInSteps());
     if (window.append(batch, message.seq, message.timeMs, Date.now()) === 'duplicate') {
       this.count('duplicate_batches', 1);
       this.count('duplicate_rows', batch.unit.length);
@@ -357,6 +358,7 @@ export class StoreShard {
         await pause(RECONNECTED_MS, this.stopping);
         continue;
       }
+      await inTurns(this.window.readOldest(to));
       const outcome = await this.evicted.publish(this.eventsTo(to, reason), this.window.floor);
       this.moveFloor(outcome);
       this.count(`evicted_rows_${reason}`, outcome.rows);

@@ -20,3 +20,9 @@ export class Turns {
     this.#beganMs = performance.now();
   }
 }
+
+/** Does work that comes in small steps. */
+export async function inTurns(steps: Iterable<unknown>): Promise<void> {
+  const turns = new Turns();
+  for (const _ of steps) if (turns.isOver) await turns.next();
+}

@@ -62,6 +62,8 @@ export class OpenChapter implements Run, Totals {
   minTs = Number.POSITIVE_INFINITY;
   maxTs = Number.NEGATIVE_INFINITY;
   width = 0;
+  /** False while values of a block are being added: until then it has some of them, and is of no use. */
+  isWhole = true;
   private rows = 0;
   private seriesEnd = 0;
   /** By metric; none for one of which no value is known. */
@@ -90,8 +92,13 @@ export class OpenChapter implements Run, Totals {
     return this.totals[metric] !== undefined;
   }
 
-  /** Makes room for the series of a block whose values are added next. */
-  reserve(seriesEnd: number): void {
+  /** Begins to add a block, whose values come next, and {@link OpenChapter.addBlock} last. */
+  begin(seriesEnd: number): void {
+    this.isWhole = false;
+    this.reserve(seriesEnd);
+  }
+
+  private reserve(seriesEnd: number): void {
     if (seriesEnd <= this.seriesEnd) return;
     for (const totals of this.totals) {
       if (totals === undefined) continue;
@@ -130,6 +137,7 @@ export class OpenChapter implements Run, Totals {
     this.maxTs = Math.max(this.maxTs, block.maxTs);
     this.width = Math.max(this.width, block.width);
     this.rows += block.rows;
+    this.isWhole = true;
   }
 
   addTo(into: readonly Aggregate[], series: number): void {

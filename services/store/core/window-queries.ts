@@ -249,7 +249,7 @@ class SeriesSum {
   addAll(): void {
     const { chapters, openChapter } = this.window;
     this.addRows(null);
-    this.addBetween(openChapter === null ? chapters : [...chapters, openChapter], 0, Number.POSITIVE_INFINITY);
+    this.addBetween(openChapter?.isWhole ? [...chapters, openChapter] : chapters, 0, Number.POSITIVE_INFINITY);
   }
 
   /** Adds the blocks from one position to another. @param runs those in between, oldest first */

@@ -16,9 +16,11 @@ import {
   type Block,
   decodeBatches,
   decodeBlock,
+  decodeBlockInSteps,
   decodeSeriesRows,
   emptyBatches,
   encodeBlock,
+  encodeBlockInSteps,
   panelsOfSource,
   SeriesColumns,
 } from './block.ts';
@@ -96,6 +98,10 @@ export class Window {
   /** Of the newest blocks; null when there are too many series, and until the next block after the floor has cut it. */
   openChapter: OpenChapter | null = null;
   private readonly scratch = new Columns();
+  /** The block whose rows are in `scratch`. */
+  private decoded: Block | null = null;
+  /** How often head, blocks or scratch arrays were changed: work in steps is given up when they were meanwhile. */
+  private changes = 0;
   private readonly duplicates = new IntervalSet();
   /** Limit of the head, and what it should be by the rows that were in it last: raised to that when there is room. */
   private headBytesMax: number;
@@ -159,6 +165,7 @@ export class Window {
 
   /** Takes a batch that the log has at `seq`. A batch whose tick is in the window already is an empty place. */
   append(batch: Batch, seq: number, arrivalMs: number, nowMs: number): 'appended' | 'duplicate' {
+    this.changes++;
     this.skip(seq);
     if (this.duplicates.has(seq)) return 'duplicate';
     const sourceId = this.catalog.sourceFor(batch.host, batch.boot, batch.part);
@@ -218,6 +225,16 @@ export class Window {
     this.sealUpTo(this.next);
   }
 
+  /** True when the head has to be sealed before it can take a batch. */
+  isFullFor(batch: Batch): boolean {
+    return this.isFull(batch.unit.length);
+  }
+
+  /** As {@link Window.seal}, in small steps: between them the window answers queries as before. It is given up when the window changes meanwhile. */
+  *sealInSteps(): Generator<void, void> {
+    yield* this.sealingUpTo(this.next);
+  }
+
   /** End of what should be evicted next to free memory: the oldest block. Equal to the floor when nothing is held. */
   oldestBlockEnd(): number {
     if (this.blocks.length === 0) this.seal();
@@ -255,18 +272,30 @@ export class Window {
    * Null when there are none: then the floor may be moved without telling anyone about rows.
    */
   oldestRows(to: number): { columns: Columns; firstBatch: number; lastBatch: number; end: number } | null {
-    if (this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to) this.seal();
-    const block = this.blocks[0];
-    if (block === undefined) return null;
-    const bytesMax = Math.max(this.headBytesMax, this.decodedBytesMax);
-    this.scratch.clear(bytesMax);
-    decodeBlock(block, this.catalog, this.scratch, bytesMax);
+    exhaust(this.readOldest(to));
+    const block = this.decoded;
+    if (block === null) return null;
     const end = Math.min(to, block.to);
     let firstBatch = 0;
     while (firstBatch < this.scratch.batches && (this.scratch.seq[firstBatch] as number) < this.floor) firstBatch++;
     let lastBatch = firstBatch;
     while (lastBatch < this.scratch.batches && (this.scratch.seq[lastBatch] as number) < end) lastBatch++;
     return { columns: this.scratch, firstBatch, lastBatch, end };
+  }
+
+  /** Makes {@link Window.oldestRows} ready, in small steps. It is given up when the window changes meanwhile. */
+  *readOldest(to: number): Generator<void, void> {
+    if (this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to) yield* this.sealingUpTo(this.next);
+    const block = this.blocks[0];
+    if (block !== undefined && block === this.decoded) return;
+    this.clearScratch();
+    if (block === undefined) return;
+    const { changes } = this;
+    for (const _ of decodeBlockInSteps(block, this.catalog, this.scratch, this.scratchBytesMax)) {
+      yield;
+      if (this.changes !== changes) return;
+    }
+    this.decoded = block;
   }
 
   /** Moves the floor up to `to`: everything below has left the window. */
@@ -287,7 +316,7 @@ export class Window {
     }
     this.dropCutChapters();
     this.duplicates.deleteBelow(this.floor);
-    this.scratch.clear(Math.max(this.headBytesMax, this.decodedBytesMax));
+    this.clearScratch();
   }
 
   /** Forgets everything and starts again at `floor`, with the positions from there on that are known to repeat earlier batches. */
@@ -423,14 +452,14 @@ export class Window {
   /** Room in the head for one more batch: within its limit, unless a single batch is larger than that. */
   private makeRoom(seq: number, rows: number, width: number): void {
     const { head } = this;
-    if (head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows) > this.headBytesMax) {
-      // Arrays whose proportion of rows to batches no longer fits the traffic are given back.
-      const isIllFitting = head.bytesUsed < head.bytes / 2;
-      this.sealUpTo(seq);
-      if (isIllFitting) head.clear(0);
-    }
+    if (this.isFull(rows)) this.sealUpTo(seq);
     head.widen(width);
     head.reserve(head.batches + 1, head.rows + rows, this.headBytesMax);
+  }
+
+  private isFull(rows: number): boolean {
+    const { head } = this;
+    return head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows) > this.headBytesMax;
   }
 
   /** Seals the head and gives its arrays back. */
@@ -440,18 +469,33 @@ export class Window {
   }
 
   private sealUpTo(to: number): void {
+    exhaust(this.sealingUpTo(to));
+  }
+
+  private *sealingUpTo(to: number): Generator<void, void> {
     const { head } = this;
+    const changes = ++this.changes;
+    // Left by a sealing that was given up.
+    if (this.openChapter?.isWhole === false) this.openChapter = null;
     if (head.batches === 0) {
       // Empty places at the end of a block belong to it, so that blocks stay contiguous.
       const last = this.blocks.at(-1);
       if (last === undefined) return;
-      this.blocks[this.blocks.length - 1] = { ...last, to };
+      const longer = { ...last, to };
+      if (this.decoded === last) this.decoded = longer;
+      this.blocks[this.blocks.length - 1] = longer;
       this.headFrom = to;
       return;
     }
     const chapter = this.chapterOfHead();
-    chapter?.reserve(this.catalog.seriesEnd);
-    const block = encodeBlock(head, this.catalog, this.headFrom, to, chapter);
+    chapter?.begin(this.catalog.seriesEnd);
+    const steps = encodeBlockInSteps(head, this.catalog, this.headFrom, to, chapter);
+    let step = steps.next();
+    for (; !step.done; step = steps.next()) {
+      yield;
+      if (this.changes !== changes) return;
+    }
+    const block = step.value;
     chapter?.addBlock(block);
     this.headFrom = to;
     this.keepBlock(block);
@@ -463,7 +507,18 @@ export class Window {
     // More than was kept free for the block and its chapter: the arrays make up for that until something is evicted.
     if (this.bytesAtMost() + this.pullBytes <= this.budgetBytes) return;
     head.clear(0);
-    this.scratch.clear(0);
+    this.clearScratch(0);
+  }
+
+  /** Of a block that is decoded, and of two that are merged. */
+  private get scratchBytesMax(): number {
+    return Math.max(this.headBytesMax, this.decodedBytesMax);
+  }
+
+  private clearScratch(bytesMax: number = this.scratchBytesMax): void {
+    this.changes++;
+    this.decoded = null;
+    this.scratch.clear(bytesMax);
   }
 
   private keepBlock(block: Block): void {
@@ -477,7 +532,8 @@ export class Window {
     const { head } = this;
     const rows = Math.max(HEAD_ROWS_ENOUGH, this.catalog.seriesHeld * HEAD_ROWS_OF_SERIES_ENOUGH);
     this.headBytesWanted = this.headBytesFor((head.bytesUsed / head.rows) * rows);
-    head.clear(this.headBytesMax);
+    // Arrays whose proportion of rows to batches no longer fits the traffic are given back.
+    head.clear(head.bytesUsed < head.bytes / 2 ? 0 : this.headBytesMax);
     if (this.headBytesWanted < this.headBytesMax || !this.needsRoom()) this.headBytesMax = this.headBytesWanted;
     head.clear(this.headBytesMax);
   }
@@ -560,11 +616,11 @@ export class Window {
       if (newer === undefined || older === undefined || older.from < from || older.rows > 2 * newer.rows) return;
       const forms = joinedForms(older.forms, newer.forms);
       if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows, forms) > this.headBytesMax) return;
-      this.scratch.clear(this.headBytesMax);
+      this.clearScratch();
       decodeBlock(older, this.catalog, this.scratch, this.headBytesMax);
       decodeBlock(newer, this.catalog, this.scratch, this.headBytesMax);
       const merged = encodeBlock(this.scratch, this.catalog, older.from, newer.to);
-      this.scratch.clear(this.headBytesMax);
+      this.clearScratch();
       this.blocks.length -= 2;
       this.blockBytes -= older.bytes + newer.bytes;
       this.keepBlock(merged);
@@ -680,6 +736,11 @@ export class Window {
     if (from > 0) slice.shift(from, count);
     return { count: count - from, columns: slice };
   }
+}
+
+/** Does all steps at once. */
+function exhaust(steps: Iterator<void>): void {
+  while (!steps.next().done);
 }
 
 /** What the arrays take that a block is decoded into. */
