@@ -308,7 +308,10 @@ export class StoreShard {
     }
     const batch = parsed.value;
     await this.evictForMemory(window.growthOf(batch));
-    if (window.isFullFor(batch)) await inTurns(window.sealInSteps());
+    if (window.isFullFor(batch)) {
+      await inTurns(window.sealInSteps());
+      await this.evictForMemory(window.growthOf(batch));
+    }
     if (window.append(batch, message.seq, message.timeMs, Date.now()) === 'duplicate') {
       this.count('duplicate_batches', 1);
       this.count('duplicate_rows', batch.unit.length);
@@ -468,7 +471,7 @@ export class StoreShard {
   private async upkeep(): Promise<void> {
     await this.observeLogs();
     const nowMs = Date.now();
-    this.window.sealIfOld(nowMs);
+    if (this.window.isHeadOld(nowMs)) await inTurns(this.window.sealInSteps());
     if (this.role === 'follower' && nowMs - this.movedMs >= TAKEOVER_MS && this.isEvictionDue(nowMs)) {
       this.role = 'writer';
       this.logger.info('the other store has stopped evicting; taking over');

@@ -154,7 +154,7 @@ function run(list: Command[], bytesMax?: number, bytesEnough?: number): void {
         window.seal();
         break;
       case 'age':
-        window.sealIfOld(nowMs + 60_000);
+        if (window.isHeadOld(nowMs + 60_000)) window.seal();
         break;
       case 'evict-block':
         evicted.push(...evict(window, window.oldestBlockEnd(), bytesMax, bytesEnough));

@@ -114,23 +114,18 @@ export interface Totals {
  * Compresses rows in log order.
  * @param from position at which the block starts
  * @param to the one at which the next starts
- * @param totals given the values on the way
  */
-export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to: number, totals: Totals | null = null): Block {
-  const steps = encodeBlockInSteps(columns, catalog, from, to, totals);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done) return value;
-  }
+export function encodeBlock(columns: Columns, catalog: Catalog, from: number, to: number): Block {
+  return atOnce(encodeBlockInSteps(columns, catalog, from, to, null));
 }
 
-/** As {@link encodeBlock}, in small steps. The columns must not change meanwhile. */
+/** As {@link encodeBlock}, in small steps. The columns must not change meanwhile. @param totals given the values on the way */
 export function* encodeBlockInSteps(
   columns: Columns,
   catalog: Catalog,
   from: number,
   to: number,
-  totals: Totals | null = null,
+  totals: Totals | null,
 ): Generator<void, Block> {
   const writer = spareWriter ?? new ByteWriter();
   spareWriter = null;
@@ -573,8 +568,15 @@ function orderOf(values: Float64Array): Float64Array {
  * @param bytesMax for the arrays, unless the rows need more
  */
 export function decodeBlock(block: Block, catalog: Catalog, columns: Columns, bytesMax: number): void {
-  const steps = decodeBlockInSteps(block, catalog, columns, bytesMax);
-  while (!steps.next().done);
+  atOnce(decodeBlockInSteps(block, catalog, columns, bytesMax));
+}
+
+/** Takes all steps, and gives back what the last one does. */
+export function atOnce<Result>(steps: Generator<void, Result>): Result {
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
 }
 
 /** As {@link decodeBlock}, in small steps. The columns must not be used meanwhile. */

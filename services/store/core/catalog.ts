@@ -121,14 +121,13 @@ export class Catalog {
     return ids.filter((id) => (this.rows[id] as number) > 0);
   }
 
-  /** Bytes that the series among these units that are not known would add, with what holds them. */
+  /** Bytes that a batch of these units may add: of series that are not known, with what holds them, and of new incarnations. */
   growthOf(hostName: string, units: readonly string[]): number {
     const host = this.hosts.get(hostName);
     const shape = host === undefined ? undefined : this.shapeOf(host, units);
-    if (host !== undefined && shape !== undefined) {
-      this.found = { units, host, shape };
-      return 0;
-    }
+    const ofIncarnations = this.incarnations.growthOf(units.length);
+    this.found = host === undefined || shape === undefined ? null : { units, host, shape };
+    if (this.found !== null) return ofIncarnations;
     let bytes = host === undefined ? HOST_BYTES + SOURCE_BYTES : 0;
     let unknown = 0;
     for (const unit of units) {
@@ -136,9 +135,9 @@ export class Catalog {
       unknown++;
       bytes += SERIES_BYTES + unit.length;
     }
-    if (unknown === 0) return bytes;
+    if (unknown === 0) return bytes + ofIncarnations;
     const grown = this.seriesHost.length + unknown > this.rows.length ? Math.max(unknown, this.rows.length * 0.5) * SERIES_ARRAY_BYTES : 0;
-    return bytes + grown + SHAPE_BYTES + units.length * 4;
+    return bytes + grown + SHAPE_BYTES + units.length * 4 + ofIncarnations;
   }
 
   hostOf(series: number): Host {
@@ -188,7 +187,9 @@ export class Catalog {
 
   /** Id of the shape of these units on the source's host; series that are new are made. */
   shapeFor(source: Source, units: readonly string[]): number {
-    if (this.found?.units === units && this.found.host === source.host) return this.found.shape;
+    const { found } = this;
+    this.found = null;
+    if (found?.units === units && found.host === source.host) return found.shape;
     if (source.shape !== -1 && this.isShapeOf(source.shape, units)) return source.shape;
     const known = this.shapeOf(source.host, units);
     if (known !== undefined) return known;

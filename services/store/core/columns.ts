@@ -21,11 +21,11 @@ export const FLOATS = 3;
 export type Form = typeof NOTHING | typeof WORDS | typeof PAGES | typeof FLOATS;
 /** A value. */
 const FORM_BYTES = [0, 4, 4, 8] as const;
-/** What memory and files are counted in: resident memory, and most of what is read and written, are multiples of it. */
+/** Resident memory, and most of what is read from and written to files, are multiples of it. */
 const PAGE_BYTES = 4096;
 
 /** Null among words; among floats it is NaN. */
-const NULL_WORD = 0xffff_ffff;
+export const NULL_WORD = 0xffff_ffff;
 const NO_WORDS = new Uint32Array(0);
 const NO_FLOATS = new Float64Array(0);
 
@@ -40,8 +40,10 @@ export class MetricColumn {
   private readonly hasDecimals: boolean;
   private words = NO_WORDS;
   private floats = NO_FLOATS;
-  /** What the values put in since the last {@link MetricColumn.settle} need. */
-  private needed: Form = NOTHING;
+  /** Of the values put in since the last {@link MetricColumn.settle}: some are known, and as far as was looked they fit these. */
+  private hasValues = false;
+  private couldBeWords = true;
+  private couldBePages = true;
 
   /** @param metric its place in the table */
   constructor(metric: number) {
@@ -54,14 +56,16 @@ export class MetricColumn {
 
   /** NaN where it is null. */
   at(row: number): number {
-    if (this.hasWords) return this.wordsAt(row) / this.divisor;
+    if (this.hasWords) {
+      const word = this.wordAt(row);
+      return word === NULL_WORD ? Number.NaN : word / this.divisor;
+    }
     return this.form === FLOATS ? (this.floats[row] as number) : Number.NaN;
   }
 
-  /** The words of a value, NaN where it is null. Only where there are words. */
-  wordsAt(row: number): number {
-    const word = this.words[row] as number;
-    return word === NULL_WORD ? Number.NaN : word;
+  /** {@link NULL_WORD} where it is null. Only where there are words. */
+  wordAt(row: number): number {
+    return this.words[row] as number;
   }
 
   /**
@@ -83,7 +87,7 @@ export class MetricColumn {
         return this.putWhole(values, start, count, PAGE_BYTES);
       default:
         for (let i = 0; i < count; i++) this.floats[start + i] = values[i] ?? Number.NaN;
-        if (this.needed !== FLOATS) this.need(leastForm(values, this.hasDecimals));
+        this.noteForms(values);
         return true;
     }
   }
@@ -124,13 +128,30 @@ export class MetricColumn {
     return true;
   }
 
+  /** Notes which forms values would fit that are put in as floats. */
+  private noteForms(values: Values): void {
+    if (this.hasValues && !this.couldBeWords && !this.couldBePages) return;
+    const { isKnown, areWords, arePages } = fitOf(values, this.hasDecimals);
+    this.hasValues ||= isKnown;
+    this.couldBeWords &&= areWords;
+    this.couldBePages &&= arePages;
+  }
+
   /** The form that has room for its first `rows` values and for these. */
   formFor(values: Values | null, rows: number): Form {
     if (values === null) return this.form;
-    const form = leastForm(values, this.hasDecimals);
-    if (form !== PAGES || this.form !== WORDS) return joined(this.form, form);
-    for (let row = 0; row < rows; row++) if (this.words[row] !== NULL_WORD && (this.words[row] as number) % PAGE_BYTES !== 0) return FLOATS;
-    return PAGES;
+    const { isKnown, areWords, arePages } = fitOf(values, this.hasDecimals);
+    if (!isKnown) return this.form;
+    if (areWords && (this.form === NOTHING || this.form === WORDS)) return WORDS;
+    return arePages && this.arePages(rows) ? PAGES : FLOATS;
+  }
+
+  /** True when its first values are whole pages. */
+  private arePages(rows: number): boolean {
+    if (this.form !== WORDS) return this.form !== FLOATS;
+    if (this.hasDecimals) return false;
+    for (let row = 0; row < rows; row++) if (this.words[row] !== NULL_WORD && (this.words[row] as number) % PAGE_BYTES !== 0) return false;
+    return true;
   }
 
   /** Puts the first `count` of `values`, NaN for null, which must fit the form, each into the row of its place in `rows`. */
@@ -180,32 +201,43 @@ export class MetricColumn {
     else if (this.form === FLOATS) this.floats = grown(this.floats, capacity);
   }
 
-  /** {@link MetricColumn.settle} is to keep room for values of this form. */
+  /** There are values of this form, and it is not known whether they would fit another. */
   need(form: Form): void {
-    this.needed = joined(this.needed, form);
+    if (form === NOTHING) return;
+    this.hasValues = true;
+    this.couldBeWords &&= form === WORDS;
+    // Words that have become pages were looked at.
+    this.couldBePages = form === PAGES;
   }
 
-  /** Takes the form that the values since the last call needed. The values are lost. */
+  /** The least form that has room for the values since the last {@link MetricColumn.settle}. */
+  get needed(): Form {
+    if (!this.hasValues) return NOTHING;
+    if (this.couldBeWords) return WORDS;
+    return this.couldBePages ? PAGES : FLOATS;
+  }
+
+  /** Takes the form that is needed. The values are lost. */
   settle(capacity: number): void {
     this.reform(this.needed, 0, capacity);
-    this.needed = NOTHING;
+    this.hasValues = false;
+    this.couldBeWords = true;
+    this.couldBePages = true;
   }
 }
 
-/** The least form that has room for these values. */
-function leastForm(values: Values, hasDecimals: boolean): Form {
-  let isNothing = true;
-  let isWords = true;
-  let isPages = !hasDecimals;
+/** What forms these values fit. */
+function fitOf(values: Values, hasDecimals: boolean): { isKnown: boolean; areWords: boolean; arePages: boolean } {
+  let isKnown = false;
+  let areWords = true;
+  let arePages = !hasDecimals;
   for (const value of values) {
     if (value === null) continue;
-    isNothing = false;
-    if (hasDecimals ? hundredthsOf(value) === NULL_WORD : value >>> 0 !== value || value === NULL_WORD) isWords = false;
-    if (value < 0 || value % PAGE_BYTES !== 0 || value / PAGE_BYTES >= NULL_WORD) isPages = false;
+    isKnown = true;
+    if (hasDecimals ? hundredthsOf(value) === NULL_WORD : value >>> 0 !== value || value === NULL_WORD) areWords = false;
+    if (value < 0 || value % PAGE_BYTES !== 0 || value / PAGE_BYTES >= NULL_WORD) arePages = false;
   }
-  if (isNothing) return NOTHING;
-  if (isWords) return WORDS;
-  return isPages ? PAGES : FLOATS;
+  return { isKnown, areWords, arePages };
 }
 
 /** A form that has room for the values of both. */
@@ -316,28 +348,34 @@ export class Columns {
   /** Makes room for more batches and rows, whose metrics have these forms. */
   reserveMore(batches: number, rows: number, forms: readonly Form[], bytesMax: number): void {
     this.widen(forms.length);
-    const isEmpty = this.batches === 0;
+    const after = this.batches === 0 ? forms : joinedForms(this.forms, forms);
+    if (this.bytesIn(after) > bytesMax) this.resize(this.batches, this.rows);
     for (const [metric, column] of this.metrics.entries()) {
-      const form = forms[metric] ?? NOTHING;
-      column.reform(isEmpty ? form : joined(form, column.form), this.rows, this.incarnation.length);
-      column.need(form);
+      column.reform(after[metric] ?? NOTHING, this.rows, this.incarnation.length);
+      column.need(after[metric] ?? NOTHING);
     }
     this.bytesOfRow = bytesOfRow(this.forms);
-    if (isEmpty && this.bytes > bytesMax) this.resize(0, 0);
     this.reserve(this.batches + batches, this.rows + rows, bytesMax);
   }
 
   /** Forgets the rows and keeps the arrays that they needed, unless they have grown beyond `bytesMax`. */
   clear(bytesMax: number): void {
-    if (this.batches > 0) {
+    const hadRows = this.batches > 0;
+    this.batches = 0;
+    this.rows = 0;
+    if (hadRows) {
       this.metrics.length = this.widthNeeded;
       this.widthNeeded = METRICS.length;
+      if (this.bytesIn(this.metrics.map(({ needed }) => needed)) > bytesMax) this.resize(0, 0);
       for (const column of this.metrics) column.settle(this.incarnation.length);
       this.bytesOfRow = bytesOfRow(this.forms);
     }
-    this.batches = 0;
-    this.rows = 0;
     if (this.bytes > bytesMax) this.resize(0, 0);
+  }
+
+  /** What the arrays would take with other forms. */
+  private bytesIn(forms: readonly Form[]): number {
+    return Columns.bytesFor(this.seq.length, this.incarnation.length, forms);
   }
 
   rowEnd(batch: number): number {

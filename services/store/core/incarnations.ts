@@ -31,6 +31,13 @@ export class Incarnations {
     return this.state.length * INCARNATION_BYTES;
   }
 
+  /** Bytes that so many more may add. */
+  growthOf(count: number): number {
+    const { length } = this.state;
+    if (this.freeCount + length - this.end >= count) return 0;
+    return Math.max(count, grownCapacity(length) - length) * INCARNATION_BYTES;
+  }
+
   /** Ids in use. */
   get size(): number {
     return this.end - this.freeCount;
@@ -49,7 +56,7 @@ export class Incarnations {
   /** Id of a new incarnation of a series. @param newest the series' newest so far, or {@link NO_INCARNATION} */
   add(newest: number, state: number, pid: number, started: number): number {
     const id = this.freeCount > 0 ? this.takeFree() : this.end++;
-    if (id >= this.state.length) this.resize(Math.max(16, Math.ceil(this.state.length * 1.5)));
+    if (id >= this.state.length) this.resize(grownCapacity(this.state.length));
     this.state[id] = state;
     this.pid[id] = pid;
     this.started[id] = started;
@@ -107,6 +114,11 @@ export class Incarnations {
     this.newestSeq = grown(this.newestSeq, capacity);
     this.previous = grown(this.previous, capacity);
   }
+}
+
+/** By an eighth: units that all start again at once take what they need, and little more. */
+function grownCapacity(capacity: number): number {
+  return Math.max(16, Math.ceil(capacity * 1.125));
 }
 
 function isSame(a: number, b: number): boolean {

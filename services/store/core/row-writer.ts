@@ -2,7 +2,7 @@
 // What it writes is the row of the contract; a property test holds it equal to what JSON.stringify writes.
 
 import { ALL_METRIC_NAMES, METRIC_NAMES, STATES } from '#shared/contract/metrics';
-import type { MetricColumn } from './columns.ts';
+import { type MetricColumn, NULL_WORD } from './columns.ts';
 
 const ZERO = 0x30;
 const HEX_DIGITS = Buffer.from('0123456789abcdef', 'latin1');
@@ -95,17 +95,16 @@ export class RowWriter {
     this.put(timestamp);
     for (let metric = 0; metric < metrics.length; metric++) {
       const column = metrics[metric] as MetricColumn;
-      const { hasWords, divisor } = column;
-      const value = hasWords ? column.wordsAt(row) : column.at(row);
-      // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
-      const isNull = value !== value;
+      const word = column.hasWords ? column.wordAt(row) : NULL_WORD;
+      const value = column.hasWords ? Number.NaN : column.at(row);
+      const isNull = word === NULL_WORD && Number.isNaN(value);
       // Extra metrics are written where they are known.
       if (isNull && metric >= METRIC_NAMES.length) continue;
       this.put(METRIC_KEYS[metric] as Piece);
       if (isNull) this.put(NULL);
-      else if (!hasWords) this.number(value);
-      else if (divisor === 100) this.hundredths(value);
-      else this.integer(value / divisor);
+      else if (!column.hasWords) this.number(value);
+      else if (column.divisor === 100) this.hundredths(word);
+      else this.integer(column.divisor === 1 ? word : word / column.divisor);
     }
     this.put(END);
     if (this.length <= this.bytesMax) return true;

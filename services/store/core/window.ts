@@ -12,6 +12,7 @@ import type { SeqRange } from '#shared/contract/eviction';
 import { ALL_METRIC_NAMES, type AnyMetricName, METRICS, STATES } from '#shared/contract/metrics';
 import type { SeriesKey } from '#shared/contract/series';
 import {
+  atOnce,
   type BatchList,
   type Block,
   decodeBatches,
@@ -150,10 +151,11 @@ export class Window {
   private bytesAtMost(): number {
     const headBytes = Math.max(this.headBytesMax, this.headBytesWanted);
     const arrays = Math.max(headBytes, this.head.bytes) + Math.max(headBytes, this.decodedBytesMax, this.scratch.bytes);
-    return arrays + this.blockBytes + this.chapterBytes + (this.openChapterBytes() ?? 0) + this.catalog.bytes + this.duplicates.bytes;
+    const openChapter = Math.max(this.openChapterBytes() ?? 0, this.openChapter?.bytes ?? 0);
+    return arrays + this.blockBytes + this.chapterBytes + openChapter + this.catalog.bytes + this.duplicates.bytes;
   }
 
-  /** Bytes of names and indexes that a batch would add: those of series the window does not have. */
+  /** Bytes of names, indexes and identities that a batch may add. */
   growthOf(batch: Batch): number {
     return this.catalog.growthOf(batch.host, batch.unit);
   }
@@ -215,9 +217,9 @@ export class Window {
     return rows;
   }
 
-  /** Seals the head when it is {@link HEAD_AGE_MS_MAX} old. */
-  sealIfOld(nowMs: number): void {
-    if (this.head.batches > 0 && nowMs - this.headSinceMs >= HEAD_AGE_MS_MAX) this.seal();
+  /** True when the head has rows and is {@link HEAD_AGE_MS_MAX} old: then it should be sealed. */
+  isHeadOld(nowMs: number): boolean {
+    return this.head.batches > 0 && nowMs - this.headSinceMs >= HEAD_AGE_MS_MAX;
   }
 
   /** Turns the head into a block. Does nothing when it is empty. */
@@ -230,7 +232,10 @@ export class Window {
     return this.isFull(batch.unit.length);
   }
 
-  /** As {@link Window.seal}, in small steps: between them the window answers queries as before. It is given up when the window changes meanwhile. */
+  /**
+   * As {@link Window.seal}, in small steps: between them the window answers queries as before. Given up when the window changes
+   * meanwhile. Merging the new block with the one before, when both are small, is one step.
+   */
   *sealInSteps(): Generator<void, void> {
     yield* this.sealingUpTo(this.next);
   }
@@ -272,7 +277,7 @@ export class Window {
    * Null when there are none: then the floor may be moved without telling anyone about rows.
    */
   oldestRows(to: number): { columns: Columns; firstBatch: number; lastBatch: number; end: number } | null {
-    exhaust(this.readOldest(to));
+    atOnce(this.readOldest(to));
     const block = this.decoded;
     if (block === null) return null;
     const end = Math.min(to, block.to);
@@ -283,7 +288,7 @@ export class Window {
     return { columns: this.scratch, firstBatch, lastBatch, end };
   }
 
-  /** Makes {@link Window.oldestRows} ready, in small steps. It is given up when the window changes meanwhile. */
+  /** Makes {@link Window.oldestRows} ready, in small steps. Given up when the window changes meanwhile. */
   *readOldest(to: number): Generator<void, void> {
     if (this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to) yield* this.sealingUpTo(this.next);
     const block = this.blocks[0];
@@ -469,7 +474,7 @@ export class Window {
   }
 
   private sealUpTo(to: number): void {
-    exhaust(this.sealingUpTo(to));
+    atOnce(this.sealingUpTo(to));
   }
 
   private *sealingUpTo(to: number): Generator<void, void> {
@@ -534,7 +539,9 @@ export class Window {
     this.headBytesWanted = this.headBytesFor((head.bytesUsed / head.rows) * rows);
     // Arrays whose proportion of rows to batches no longer fits the traffic are given back.
     head.clear(head.bytesUsed < head.bytes / 2 ? 0 : this.headBytesMax);
-    if (this.headBytesWanted < this.headBytesMax || !this.needsRoom()) this.headBytesMax = this.headBytesWanted;
+    // What is wanted is kept free already; but other things may have taken what was kept for them, and more.
+    const hasRoom = this.bytesAtMost() + Math.max(this.pullBytesMax, this.pullBytes) <= this.budgetBytes;
+    if (this.headBytesWanted < this.headBytesMax || hasRoom) this.headBytesMax = this.headBytesWanted;
     head.clear(this.headBytesMax);
   }
 
@@ -655,7 +662,7 @@ export class Window {
   private dropOldest(block: Block): void {
     this.blocks.shift();
     this.blockBytes -= block.bytes;
-    if (decodedBytes(block) >= this.decodedBytesMax) this.decodedBytesMax = Math.max(0, ...this.blocks.map(decodedBytes));
+    this.decodedBytesMax = this.blocks.reduce((most, one) => Math.max(most, decodedBytes(one)), 0);
     this.catalog.release(new Set(block.panels.source), new Set(block.panels.shape));
     this.sweepWhenTurnedOver();
   }
@@ -736,11 +743,6 @@ export class Window {
     if (from > 0) slice.shift(from, count);
     return { count: count - from, columns: slice };
   }
-}
-
-/** Does all steps at once. */
-function exhaust(steps: Iterator<void>): void {
-  while (!steps.next().done);
 }
 
 /** What the arrays take that a block is decoded into. */
