@@ -68,28 +68,26 @@ export class OpenChapter implements Run, Totals {
   private seriesEnd = 0;
   /** By metric; none for one of which no value is known. */
   private readonly totals: (MetricTotals | undefined)[] = [];
-  private metrics = 0;
+  /** A bit for each metric of which values are known. */
+  known = 0;
 
   constructor(from: number) {
     this.from = from;
   }
 
-  /** @param metrics of which values are known */
-  static bytesFor(seriesEnd: number, metrics: number): number {
+  /** @param known a bit for each metric of which values are known */
+  static bytesFor(seriesEnd: number, known: number): number {
+    let metrics = 0;
+    for (let bits = known; bits !== 0; bits &= bits - 1) metrics++;
     return seriesEnd * metrics * TOTAL_BYTES;
   }
 
   get bytes(): number {
-    return OpenChapter.bytesFor(this.seriesEnd, this.metrics);
+    return OpenChapter.bytesFor(this.seriesEnd, this.known);
   }
 
   get isWorthClosing(): boolean {
     return this.rows >= ROWS_MIN + this.seriesEnd * ROWS_MIN_OF_SERIES;
-  }
-
-  /** True when values of a metric are known. */
-  has(metric: number): boolean {
-    return this.totals[metric] !== undefined;
   }
 
   /** Begins to add a block, whose values come next, and {@link OpenChapter.addBlock} last. */
@@ -182,7 +180,7 @@ export class OpenChapter implements Run, Totals {
     const known = this.totals[metric];
     if (known !== undefined) return known;
     while (this.totals.length < metric) this.totals.push(undefined);
-    this.metrics++;
+    this.known |= 1 << metric;
     const totals = {
       count: new Uint32Array(this.seriesEnd),
       sum: new Float64Array(this.seriesEnd),

@@ -27,7 +27,7 @@ import {
 } from './block.ts';
 import { Catalog } from './catalog.ts';
 import { type Chapter, FAN_OUT, OpenChapter } from './chapter.ts';
-import { Columns, joinedForms, type MetricColumn, NOTHING } from './columns.ts';
+import { Columns, joinedForms, type MetricColumn } from './columns.ts';
 import { IntervalSet } from './interval-set.ts';
 
 export interface WindowOptions {
@@ -590,12 +590,7 @@ export class Window {
 
   /** What the open chapter takes after the next seal; null when that is too much to have one. */
   private openChapterBytes(): number | null {
-    let metrics = 0;
-    const width = Math.max(this.head.metrics.length, this.openChapter?.width ?? 0);
-    for (let metric = 0; metric < width; metric++) {
-      if ((this.head.metrics[metric]?.form ?? NOTHING) !== NOTHING || this.openChapter?.has(metric)) metrics++;
-    }
-    const bytes = OpenChapter.bytesFor(this.catalog.seriesEnd, metrics);
+    const bytes = OpenChapter.bytesFor(this.catalog.seriesEnd, this.head.known | (this.openChapter?.known ?? 0));
     return bytes > this.budgetBytes / OPEN_CHAPTER_SHARE ? null : bytes;
   }
 
