@@ -1,5 +1,5 @@
 // restart: a store with a full window is killed; from the start of the next one to its first correct answer. Correct: the newest
-// sample of a series, and as many rows in the window as before.
+// sample of a series, and as many rows in the window as before, less a block at most: where chapters begin moves the limit a little.
 
 import { eventually } from '../test/support/eventually.ts';
 import { type Bench, type BenchContext, sizesOf } from './bench.ts';
@@ -12,6 +12,8 @@ const SERIES_QUICK = [1_000];
 const MEMORY_BYTES_QUICK = 1024 * 1024;
 const ANSWER_MS_MAX = 120_000;
 const ASK_INTERVAL_MS = 5;
+/** The rest is a block of a full default window, at least. */
+const ROWS_SHARE_MIN = 0.97;
 
 export const restartBench: Bench = {
   name: 'restart',
@@ -42,7 +44,7 @@ async function restarted(context: BenchContext, series: number): Promise<Measure
     );
     const answerMs = performance.now() - startMs;
     const after = await installation.client.storeInfo(0);
-    if (after.rows !== rows) throw new Error(`${after.rows} rows in the window after the restart, ${rows} before`);
+    if (after.rows < rows * ROWS_SHARE_MIN) throw new Error(`${after.rows} rows in the window after the restart, ${rows} before`);
     const one = measuredBy(`${series} series`, SPILLWAY);
     return [one('start_to_first_answer', 'ms', answerMs), one('rows_replayed', 'rows', rows)];
   } finally {

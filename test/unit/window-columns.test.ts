@@ -2,7 +2,9 @@
 // test/property/window-forms.test.ts.
 
 import { describe, expect, test } from 'vitest';
+import type { Batch } from '#shared/contract/batch';
 import { ALL_METRIC_NAMES, type AnyMetricName } from '#shared/contract/metrics';
+import { syntheticTrace } from '../../bench/trace.ts';
 import { Columns, FLOATS, type Form, NOTHING, PAGES, WORDS } from '../../services/store/core/columns.ts';
 import { Window } from '../../services/store/core/window.ts';
 import { type BatchParts, batch, EPOCH_MS } from '../support/batches.ts';
@@ -122,3 +124,35 @@ test('the head becomes as large as the series and metrics that come to need it, 
   // A twelfth of the budget, at 32 bytes a row and 44 a batch of ten.
   expect(after).toBeGreaterThan(0.9 * ((2 << 20) / 12 / (32 + 4.4)));
 });
+
+test.each([
+  { series: 10, budgetBytes: 1 << 20 },
+  { series: 1_000, budgetBytes: 10 << 20 },
+  { series: 5_000, budgetBytes: 4 << 20 },
+])(
+  'a window that starts again has room for the rows of the one before, but for a block at most: $series series',
+  ({ series, budgetBytes }) => {
+    const before = new Window({ budgetBytes, floor: 1 });
+    const log: Batch[] = [];
+    const trace = syntheticTrace({ series });
+    /** @returns true when something was evicted for it */
+    const take = (window: Window, seq: number): boolean => {
+      const one = log[seq - 1] as Batch;
+      const isFull = window.needsRoom(window.growthOf(one));
+      while (window.needsRoom(window.growthOf(one))) window.evictTo(window.oldestBlockEnd());
+      window.append(one, seq, one.ts, one.ts);
+      return isFull;
+    };
+    for (let evictions = 0; evictions < 20; ) {
+      for (const one of trace.take(series)) {
+        log.push(one);
+        if (take(before, log.length)) evictions++;
+      }
+    }
+    const after = new Window({ budgetBytes, floor: before.floor });
+    for (let seq = before.floor; seq < before.next; seq++) take(after, seq);
+    // Chapters begin at other blocks now, and take a little more or less.
+    expect(after.rows).toBeGreaterThanOrEqual(before.rows - Math.max(...before.blocks.map(({ rows }) => rows)));
+  },
+  60_000,
+);

@@ -27,7 +27,7 @@ import {
 } from './block.ts';
 import { Catalog } from './catalog.ts';
 import { type Chapter, FAN_OUT, OpenChapter } from './chapter.ts';
-import { Columns, joinedForms, type MetricColumn } from './columns.ts';
+import { Columns, joinedForms, type MetricColumn, WORDS } from './columns.ts';
 import { IntervalSet } from './interval-set.ts';
 
 export interface WindowOptions {
@@ -120,7 +120,7 @@ export class Window {
 
   constructor(options: WindowOptions) {
     this.budgetBytes = options.budgetBytes;
-    this.headBytesMax = this.headBytesFor(Number.POSITIVE_INFINITY);
+    this.headBytesMax = this.headBytesFor(Columns.bytesFor(0, HEAD_ROWS_ENOUGH, this.head.forms.fill(WORDS)));
     this.headBytesWanted = this.headBytesMax;
     this.sealBytes = this.headBytesMax / 2;
     this.floor = options.floor;
@@ -463,6 +463,12 @@ export class Window {
   }
 
   private isFull(rows: number): boolean {
+    if (!this.isAtLimit(rows)) return false;
+    this.adaptHead();
+    return this.isAtLimit(rows);
+  }
+
+  private isAtLimit(rows: number): boolean {
     const { head } = this;
     return head.batches > 0 && head.bytesAfter(head.batches + 1, head.rows + rows) > this.headBytesMax;
   }
@@ -504,7 +510,7 @@ export class Window {
     chapter?.addBlock(block);
     this.headFrom = to;
     this.keepBlock(block);
-    this.adaptHead();
+    this.clearHead();
     // A block larger than the head comes from a single large batch, and is no measure for the next.
     this.sealBytes = Math.min(this.headBytesMax, Math.ceil(block.bytes * SEAL_MARGIN));
     this.mergeNewest();
@@ -532,17 +538,22 @@ export class Window {
     this.decodedBytesMax = Math.max(this.decodedBytesMax, decodedBytes(block));
   }
 
-  /** Clears the head, which has been sealed, and sizes it for the series there are. */
+  /** Clears the head, which has been sealed. */
+  private clearHead(): void {
+    const { head } = this;
+    this.adaptHead();
+    // Arrays of which more than half was not used, or for a proportion of rows to batches that no longer fits, are given back.
+    head.clear(head.bytesUsed < head.bytes / 2 ? 0 : this.headBytesMax);
+  }
+
+  /** Sizes the head for the series there are, by the rows that are in it. */
   private adaptHead(): void {
     const { head } = this;
     const rows = Math.max(HEAD_ROWS_ENOUGH, this.catalog.seriesHeld * HEAD_ROWS_OF_SERIES_ENOUGH);
     this.headBytesWanted = this.headBytesFor((head.bytesUsed / head.rows) * rows);
-    // Arrays whose proportion of rows to batches no longer fits the traffic are given back.
-    head.clear(head.bytesUsed < head.bytes / 2 ? 0 : this.headBytesMax);
     // What is wanted is kept free already; but other things may have taken what was kept for them, and more.
     const hasRoom = this.bytesAtMost() + Math.max(this.pullBytesMax, this.pullBytes) <= this.budgetBytes;
     if (this.headBytesWanted < this.headBytesMax || hasRoom) this.headBytesMax = this.headBytesWanted;
-    head.clear(this.headBytesMax);
   }
 
   /** @param bytes that would be enough */
