@@ -16,7 +16,7 @@ import { parseSegmentName, type SegmentName } from '#shared/segments/segment-nam
 import { type Custody, custodyOf } from '../../cli/custody.ts';
 import { startSpillover } from '../../services/spillover/main.ts';
 import { startStore } from '../../services/store/main.ts';
-import { batch } from '../support/batches.ts';
+import { batch, unpackable } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
@@ -87,7 +87,11 @@ async function stop(name: 'store' | 'spillover'): Promise<void> {
 }
 
 const batchAt = (tick: number): Batch =>
-  batch({ tick, units: UNITS, metrics: { rss_bytes: UNITS.map((_, i) => tick * 977 + i), io_read_bytes: UNITS.map((_, i) => tick * i) } });
+  batch({
+    tick,
+    units: UNITS,
+    metrics: { rss_bytes: UNITS.map((_, i) => tick * 977 + i), io_read_bytes: UNITS.map((_, i) => unpackable(tick, i)) },
+  });
 
 async function publish(from: number, to: number): Promise<void> {
   for (let tick = from; tick < to; tick++) {
@@ -156,7 +160,11 @@ describe('the law holds at every moment', () => {
     expect(segment_rows).toBeGreaterThan(0);
     await stop('spillover');
     await start('spillover');
-    expect(await settled(1_500), 'after a start').toMatchObject({ deleted_rows, segment_rows, holds: true });
+    const after = await settled(1_500);
+    expect(after.holds, 'after a start').toBe(true);
+    expect(after.deleted_rows + after.segment_rows).toBe(deleted_rows + segment_rows);
+    // What was being sealed at the stop counts as a whole now, so the budget may take one more.
+    expect(after.deleted_rows).toBeGreaterThanOrEqual(deleted_rows);
   }, 120_000);
 
   test('with a backlog larger than the budget, on a disk that is full now and then', async () => {

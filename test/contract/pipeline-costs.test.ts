@@ -20,7 +20,7 @@ import { connectTest, silent, testConfig } from '../support/link.ts';
 import { sharedServer } from '../support/shared-server.ts';
 
 const SERIES = 1_000;
-const ROWS = 200_000;
+const ROWS = 250_000;
 /** 2.93 were counted: a pull of the store is a thirty-second of its budget. */
 const STORE_PULLS_PER_THOUSAND_ROWS = 4;
 /** 0.043 were counted; one more every five seconds in which nothing comes. */

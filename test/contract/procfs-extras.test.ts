@@ -35,13 +35,16 @@ describe('extra metrics', () => {
     const shell = startProcess('sh', ['-c', script]);
     await firstLine(shell);
     const sample = open(shell.pid);
+    const count = (pid: number): number => Number(execFileSync('sh', ['-c', `ls /proc/${pid}/fd | wc -l`], { encoding: 'utf8' }));
     const { reading, metrics } = await eventually(() => {
       const now = sample();
       expect(now.reading.processes).toHaveLength(2);
+      expect(now.metrics.open_fds, 'the child has closed those it was given').toBe(
+        now.reading.processes.reduce((sum, { pid }) => sum + count(pid), 0),
+      );
       return now;
     });
     const pids = reading.processes.map(({ pid }) => pid);
-    const count = (pid: number): number => Number(execFileSync('sh', ['-c', `ls /proc/${pid}/fd | wc -l`], { encoding: 'utf8' }));
     expect(metrics.open_fds).toBe(pids.reduce((sum, pid) => sum + count(pid), 0));
     expect(metrics.open_fds).toBeGreaterThanOrEqual(8);
     expect(metrics.fd_limit).toBe(77);

@@ -13,7 +13,7 @@ import type { Config } from '#shared/runtime/config';
 import type { RunningService } from '#shared/runtime/service';
 import { startStore } from '../../services/store/main.ts';
 import { Removals } from '../../services/store/removals.ts';
-import { batch, EPOCH_MS } from '../support/batches.ts';
+import { batch, EPOCH_MS, unpackable } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer } from '../support/nats-server.ts';
@@ -98,6 +98,7 @@ const busy = (tick: number): Batch =>
       cpu_percent: names.map((_, i) => ((tick * 31 + i * 17) % 10_000) / 100),
       rss_bytes: names.map((_, i) => tick * 4096 * (i + 1)),
       io_read_bytes: names.map((_, i) => tick * 1000 + i),
+      net_rx_bytes: names.map((_, i) => unpackable(tick, i)),
     },
   });
 const counted = ({ counters }: StoreInfo, name: string): number => counters[name] ?? Number.NaN;

@@ -15,7 +15,7 @@ import type { Config } from '#shared/runtime/config';
 import type { RunningService } from '#shared/runtime/service';
 import { startSpillover } from '../../services/spillover/main.ts';
 import { startStore } from '../../services/store/main.ts';
-import { batch } from '../support/batches.ts';
+import { batch, unpackable } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
@@ -60,7 +60,10 @@ function begunStore(): Promise<RunningService> {
 async function publish(from: number, to: number): Promise<void> {
   for (let tick = from; tick < to; tick++) {
     const rss = UNITS.map((_, unit) => (tick * 977 + unit) * 4096);
-    for (const { id, payload } of encodeBatch(batch({ tick, units: UNITS, metrics: { rss_bytes: rss } })))
+    const [rx, tx] = [0, 1].map((i) => UNITS.map((_, unit) => unpackable(2 * tick + i, unit)));
+    for (const { id, payload } of encodeBatch(
+      batch({ tick, units: UNITS, metrics: { rss_bytes: rss, net_rx_bytes: rx ?? [], net_tx_bytes: tx ?? [] } }),
+    ))
       await eventually(() => publishToLog(link, link.subjects.samples(0, 'h1'), payload, { id, timeoutMs: 1_000 }), PATIENTLY);
   }
 }

@@ -27,7 +27,7 @@ import type { Config } from '#shared/runtime/config';
 import { type RunningService, SetupError } from '#shared/runtime/service';
 import { startSpillover } from '../../services/spillover/main.ts';
 import { startStore } from '../../services/store/main.ts';
-import { batch } from '../support/batches.ts';
+import { batch, unpackable } from '../support/batches.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTest, silent, testConfig } from '../support/link.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
@@ -215,7 +215,10 @@ describe('the spillover', () => {
   async function spillSomething(): Promise<void> {
     services.push(await startStore(options()));
     for (let tick = 0; tick < 400; tick++)
-      await link.js.publish(link.subjects.samples(0, 'h1'), JSON.stringify(batch({ tick, units, metrics: { rss_bytes: tick * 4096 } })));
+      await link.js.publish(
+        link.subjects.samples(0, 'h1'),
+        JSON.stringify(batch({ tick, units, metrics: { rss_bytes: units.map((_, i) => unpackable(tick, i)) } })),
+      );
     await eventually(async () => expect((await info()).position?.seq).toBeGreaterThan(50), { withinMs: 20_000 });
   }
 
@@ -292,7 +295,10 @@ describe('the spillover', () => {
     rmSync(directory, { recursive: true, force: true });
     const { rows } = (await info()).counters;
     for (let tick = 200; tick < 400; tick++)
-      await link.js.publish(link.subjects.samples(0, 'h1'), JSON.stringify(batch({ tick, units, metrics: { rss_bytes: tick * 4096 } })));
+      await link.js.publish(
+        link.subjects.samples(0, 'h1'),
+        JSON.stringify(batch({ tick, units, metrics: { rss_bytes: units.map((_, i) => unpackable(tick, i)) } })),
+      );
     await eventually(async () => expect((await info()).counters['rows']).toBeGreaterThan(rows ?? 0), { withinMs: 20_000 });
   });
 });

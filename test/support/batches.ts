@@ -41,6 +41,12 @@ export function batch(parts: BatchParts): Batch {
   };
 }
 
+/** A whole number that packs with no other: windows of little memory are soon full of rows with it. */
+export function unpackable(tick: number, unit: number): number {
+  const high = Math.imul(tick * 8_191 + unit + 1, 0x9e37_79b1) >>> 0;
+  return high * 2 ** 20 + (Math.imul(high ^ unit, 0x85eb_ca6b) >>> 12);
+}
+
 /** What leaves the window of a batch that the log has at `seq`: a line for each unit, without its end. */
 export function rowsOfBatch(batch: Batch, seq: number): string[] {
   return batch.unit.map((unit, i) =>
