@@ -23,6 +23,7 @@ export type Form = typeof NOTHING | typeof WORDS | typeof PAGES | typeof FLOATS;
 const FORM_BYTES = [0, 4, 4, 8] as const;
 /** Resident memory, and most of what is read from and written to files, are multiples of it. */
 const PAGE_BYTES = 4096;
+const WORDS_OF_A_BYTE = 1 / PAGE_BYTES;
 
 /** Null among words; among floats it is NaN. */
 export const NULL_WORD = 0xffff_ffff;
@@ -82,9 +83,8 @@ export class MetricColumn {
         for (let i = 0; i < count; i++) if (values[i] !== null) return false;
         return true;
       case WORDS:
-        return this.hasDecimals ? this.putHundredths(values, start, count) : this.putWhole(values, start, count);
       case PAGES:
-        return this.putPages(values, start, count);
+        return this.putWords(values, start, count);
       default:
         for (let i = 0; i < count; i++) this.floats[start + i] = values[i] ?? Number.NaN;
         this.noteForms(values);
@@ -92,10 +92,8 @@ export class MetricColumn {
     }
   }
 
-  // The loops differ in a line. One loop for them, and a function for that line, takes twice as long.
-
-  private putWhole(values: Values, start: number, count: number): boolean {
-    const { words } = this;
+  private putWords(values: Values, start: number, count: number): boolean {
+    const { words, divisor } = this;
     let nulls = 0;
     for (let i = 0; i < count; i++) {
       const value = values[i] as number | null;
@@ -104,47 +102,11 @@ export class MetricColumn {
         nulls++;
         continue;
       }
-      const word = value >>> 0;
-      if (word !== value || word === NULL_WORD) return false;
-      words[start + i] = word;
-    }
-    if (nulls < count) this.need(WORDS);
-    return true;
-  }
-
-  private putPages(values: Values, start: number, count: number): boolean {
-    const { words } = this;
-    let nulls = 0;
-    for (let i = 0; i < count; i++) {
-      const value = values[i] as number | null;
-      if (value === null) {
-        words[start + i] = NULL_WORD;
-        nulls++;
-        continue;
-      }
-      const word = (value / PAGE_BYTES) >>> 0;
-      if (word * PAGE_BYTES !== value || word === NULL_WORD) return false;
-      words[start + i] = word;
-    }
-    if (nulls < count) this.need(PAGES);
-    return true;
-  }
-
-  private putHundredths(values: Values, start: number, count: number): boolean {
-    const { words } = this;
-    let nulls = 0;
-    for (let i = 0; i < count; i++) {
-      const value = values[i] as number | null;
-      if (value === null) {
-        words[start + i] = NULL_WORD;
-        nulls++;
-        continue;
-      }
-      const word = hundredthsOf(value);
+      const word = wordOf(value, divisor);
       if (word === NULL_WORD) return false;
       words[start + i] = word;
     }
-    if (nulls < count) this.need(WORDS);
+    if (nulls < count) this.need(this.form);
     return true;
   }
 
@@ -182,7 +144,7 @@ export class MetricColumn {
     for (let i = 0; i < count; i++) {
       const value = values[i] as number;
       // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
-      words[rows[i] as number] = value !== value ? NULL_WORD : (value * divisor + 0.5) >>> 0;
+      words[rows[i] as number] = value !== value ? NULL_WORD : nearestWord(value, divisor);
     }
   }
 
@@ -205,13 +167,13 @@ export class MetricColumn {
   /** Takes another form, which has room for its first `rows` values; they stay. @param capacity of the arrays, in rows */
   reform(form: Form, rows: number, capacity: number): void {
     if (form === this.form) return;
-    const divisor = form === PAGES ? 1 / PAGE_BYTES : form === WORDS && this.hasDecimals ? 100 : 1;
+    const divisor = form === PAGES ? WORDS_OF_A_BYTE : form === WORDS && this.hasDecimals ? 100 : 1;
     const words = form === WORDS || form === PAGES ? new Uint32Array(capacity) : NO_WORDS;
     const floats = form === FLOATS ? new Float64Array(capacity) : NO_FLOATS;
     for (let row = 0; row < rows; row++) {
       const value = this.at(row);
       if (form === FLOATS) floats[row] = value;
-      else words[row] = Number.isNaN(value) ? NULL_WORD : value * divisor;
+      else words[row] = Number.isNaN(value) ? NULL_WORD : nearestWord(value, divisor);
     }
     Object.assign(this, { form, divisor, words, floats });
   }
@@ -254,8 +216,8 @@ function fitOf(values: Values, hasDecimals: boolean): { isKnown: boolean; areWor
   for (const value of values) {
     if (value === null) continue;
     isKnown = true;
-    if (hasDecimals ? hundredthsOf(value) === NULL_WORD : value >>> 0 !== value || value === NULL_WORD) areWords = false;
-    if (value < 0 || value % PAGE_BYTES !== 0 || value / PAGE_BYTES >= NULL_WORD) arePages = false;
+    if (wordOf(value, hasDecimals ? 100 : 1) === NULL_WORD) areWords = false;
+    if (wordOf(value, WORDS_OF_A_BYTE) === NULL_WORD) arePages = false;
   }
   return { isKnown, areWords, arePages };
 }
@@ -271,10 +233,15 @@ export function joinedForms(a: readonly Form[], b: readonly Form[]): Form[] {
   return Array.from({ length: Math.max(a.length, b.length) }, (_, metric) => joined(a[metric] ?? NOTHING, b[metric] ?? NOTHING));
 }
 
-/** A value as hundredths; {@link NULL_WORD} when it is no whole number of them, or too large. */
-function hundredthsOf(value: number): number {
-  const word = (value * 100 + 0.5) >>> 0;
-  return word / 100 === value ? word : NULL_WORD;
+/** A value as words, `divisor` of them for 1; {@link NULL_WORD} when it is no whole number of them, or too large. */
+function wordOf(value: number, divisor: number): number {
+  const word = nearestWord(value, divisor);
+  return word / divisor === value ? word : NULL_WORD;
+}
+
+/** @param value known to be a word; of another, any word */
+function nearestWord(value: number, divisor: number): number {
+  return (value * divisor + 0.5) >>> 0;
 }
 
 export class Columns {
