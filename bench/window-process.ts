@@ -108,7 +108,12 @@ class Feed {
     const encodeNs = this.encodeNs;
     const start = process.hrtime.bigint();
     for (const batch of batches) {
+      // In the order of the store.
       this.makeRoom(this.window.growthOf(batch));
+      if (this.window.isFullFor(batch)) {
+        this.window.seal();
+        this.makeRoom(this.window.growthOf(batch));
+      }
       this.window.append(batch, this.seq++, batch.ts, batch.ts);
       this.appendedRows += batch.unit.length;
     }
@@ -119,11 +124,13 @@ class Feed {
   private makeRoom(growthBytes: number): void {
     const { window } = this;
     while (window.needsRoom(growthBytes)) {
-      const to = window.oldestBlockEnd();
+      let to = window.oldestBlockEnd();
       if (to <= window.floor) return; // nothing is held: names alone are over the budget
       const start = process.hrtime.bigint();
-      for (const event of evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows: 0 }))
+      for (const event of evictionEvents(window, { log: 1, to, reason: 'memory', carriesRows: true, carriedRows: 0 })) {
         this.evictedRows += event.rows;
+        to = event.to;
+      }
       this.encodeNs += Number(process.hrtime.bigint() - start);
       window.evictTo(to);
     }

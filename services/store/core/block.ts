@@ -9,9 +9,11 @@
 // which can be read by itself.
 
 import { METRICS } from '#shared/contract/metrics';
+import type { Aggregate } from './aggregate.ts';
 import type { Catalog } from './catalog.ts';
-import { type Columns, type Form, type MetricColumn, NOTHING } from './columns.ts';
+import { Columns, type Form, type MetricColumn, NOTHING } from './columns.ts';
 import {
+  addColumnPart,
   ByteReader,
   ByteWriter,
   decodeColumn,
@@ -25,6 +27,7 @@ import {
   GROUP,
   type GroupPart,
   stepOverNulls,
+  stepOverSeries,
 } from './group-codec.ts';
 
 export interface Block extends Arrays {
@@ -66,14 +69,6 @@ export interface Panels {
   readonly maxTs: Float64Array;
 }
 
-/** Aggregates of one metric of one series over some rows; `sum`, `min` and `max` are 0 when `count` is. */
-export interface Aggregate {
-  count: number;
-  sum: number;
-  min: number;
-  max: number;
-}
-
 /** Batches of some panels, in log order. */
 export interface BatchList {
   readonly seq: Float64Array;
@@ -98,6 +93,9 @@ const starts = new Uint8Array(GROUP);
 /** Rows of the head in the order of a group, and their series. */
 const groupRows = new Uint32Array(GROUP);
 const groupSeries = new Uint32Array(GROUP);
+/** Places in a group of those of its rows that are wanted. */
+const groupPlaces = new Uint32Array(GROUP);
+const UNWANTED = 0xffff_ffff;
 
 /** Adds up values by series. */
 export interface Totals {
@@ -330,53 +328,6 @@ function markPanels(panels: Panels, first: number, count: number): void {
   }
 }
 
-export function emptyAggregate(): Aggregate {
-  return { count: 0, sum: 0, min: 0, max: 0 };
-}
-
-/** Adds a value to an aggregate; NaN is left out. */
-export function addValue(aggregate: Aggregate, value: number): void {
-  // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
-  if (value !== value) return;
-  if (aggregate.count === 0) {
-    aggregate.min = value;
-    aggregate.max = value;
-  } else if (value < aggregate.min) aggregate.min = value;
-  else if (value > aggregate.max) aggregate.max = value;
-  aggregate.count++;
-  aggregate.sum += value;
-}
-
-/** Adds the first `length` of `values` to an aggregate; NaN is left out. */
-function addValues(aggregate: Aggregate, values: Float64Array, length: number): void {
-  let { count, sum } = aggregate;
-  let min = count === 0 ? Number.POSITIVE_INFINITY : aggregate.min;
-  let max = count === 0 ? Number.NEGATIVE_INFINITY : aggregate.max;
-  for (let i = 0; i < length; i++) {
-    const value = values[i] as number;
-    // biome-ignore lint/suspicious/noSelfCompare: the fastest test for NaN
-    if (value !== value) continue;
-    count++;
-    sum += value;
-    if (value < min) min = value;
-    if (value > max) max = value;
-  }
-  if (count === 0) return;
-  aggregate.count = count;
-  aggregate.sum = sum;
-  aggregate.min = min;
-  aggregate.max = max;
-}
-
-/** Adds one aggregate to another. */
-export function addAggregate(held: Aggregate, added: Aggregate): void {
-  if (added.count === 0) return;
-  if (held.count === 0 || added.min < held.min) held.min = added.min;
-  if (held.count === 0 || added.max > held.max) held.max = added.max;
-  held.count += added.count;
-  held.sum += added.sum;
-}
-
 /** The panels of a source: from the first to before the second. */
 export function panelsOfSource(block: Block, source: number): [number, number] {
   const { source: sources } = block.panels;
@@ -438,15 +389,20 @@ export function decodeSeriesRows(block: Block, panel: number, at: number, series
   return batchesOf(block.panels, panel);
 }
 
-/** Adds the rows of a series in a panel to aggregates by metric. @param at place of the series in the panel's shape */
-export function addSeriesRows(block: Block, panel: number, at: number, into: readonly Aggregate[]): void {
+/**
+ * Adds the rows of a series in a panel to aggregates by metric.
+ * @param at place of the series in the panel's shape
+ * @returns a bit for each metric of which values were added
+ */
+export function addSeriesRows(block: Block, panel: number, at: number, into: readonly Aggregate[]): number {
+  let known = 0;
   eachRowPart(block, panel, at, (reader, part) => {
-    decodeSeriesPart(reader, part, group, 0); // steps over the incarnations
+    stepOverSeries(reader, part); // the incarnations
     for (let metric = 0; metric < block.width; metric++) {
-      decodeColumnPart(reader, part, group, 0);
-      addValues(into[metric] as Aggregate, group, part.length);
+      if (addColumnPart(reader, part, into[metric] as Aggregate) > 0) known |= 1 << metric;
     }
   });
+  return known;
 }
 
 /**
@@ -568,7 +524,7 @@ function orderOf(values: Float64Array): Float64Array {
  * @param bytesMax for the arrays, unless the rows need more
  */
 export function decodeBlock(block: Block, catalog: Catalog, columns: Columns, bytesMax: number): void {
-  atOnce(decodeBlockInSteps(block, catalog, columns, bytesMax));
+  atOnce(decodeBlockInSteps(block, catalog, columns, Math.max(bytesMax, Columns.bytesFor(block.batches, block.rows, block.forms))));
 }
 
 /** Takes all steps, and gives back what the last one does. */
@@ -579,13 +535,82 @@ export function atOnce<Result>(steps: Generator<void, Result>): Result {
   }
 }
 
-/** As {@link decodeBlock}, in small steps. The columns must not be used meanwhile. */
-export function* decodeBlockInSteps(block: Block, catalog: Catalog, columns: Columns, bytesMax: number): Generator<void, void> {
+/**
+ * As {@link decodeBlock}, in small steps. The columns must not be used meanwhile.
+ * @param bytesMax for the arrays; when not all batches fit, those that do, and at least one
+ * @param from where these begin
+ * @returns the position behind them
+ */
+export function* decodeBlockInSteps(
+  block: Block,
+  catalog: Catalog,
+  columns: Columns,
+  bytesMax: number,
+  from = block.from,
+): Generator<void, number> {
   const { panels } = block;
-  const { batches: firstBatch, rows: firstRow } = columns;
-  columns.reserveMore(block.batches, block.rows, block.forms, bytesMax);
+  const { rows: firstRow } = columns;
+  const list = batchesInPanels(block);
+  const order = orderOf(list.seq);
+  const { first, end, rows } = batchesWithin(block, catalog, list, order, bytesMax, from);
+  const isWhole = end - first === block.batches;
+  columns.reserveMore(end - first, rows, block.forms, bytesMax);
   for (const [metric, column] of columns.metrics.entries())
-    if ((block.forms[metric] ?? NOTHING) === NOTHING) column.fillNull(firstRow, block.rows);
+    if ((block.forms[metric] ?? NOTHING) === NOTHING) column.fillNull(firstRow, rows);
+  const rowStart = new Uint32Array(block.batches).fill(UNWANTED);
+  for (let i = first; i < end; i++) {
+    const at = order[i] as number;
+    const batch = columns.batches++;
+    columns.seq[batch] = list.seq[at] as number;
+    columns.ts[batch] = list.ts[at] as number;
+    columns.arrival[batch] = list.arrival[at] as number;
+    columns.tick[batch] = list.tick[at] as number;
+    columns.source[batch] = list.source[at] as number;
+    columns.shape[batch] = list.shape[at] as number;
+    columns.rowStart[batch] = columns.rows;
+    rowStart[at] = columns.rows;
+    columns.rows += catalog.shape(list.shape[at] as number).length;
+  }
+  for (let i = 0; i < block.rowGroups.length; i++) {
+    if (i > 0 && (i * GROUP) % STEP_ROWS === 0) yield;
+    const count = Math.min(GROUP, block.rows - i * GROUP);
+    walkRows(panels, i * GROUP, count, (at, panel, series, batch) => {
+      const start = rowStart[batch] as number;
+      groupRows[at] = start === UNWANTED ? UNWANTED : start + series;
+      groupSeries[at] = catalog.shape(panels.shape[panel] as number)[series] as number;
+    });
+    const reader = new ByteReader(block.data, block.rowGroups[i] as number);
+    decodeSeries(reader, group, starts, count);
+    for (let j = 0; j < count; j++) group[j] = (group[j] as number) + (groupSeries[j] as number);
+    const wanted = isWhole ? count : keepWanted(count);
+    for (let j = 0; j < wanted; j++) columns.incarnation[groupRows[j] as number] = group[isWhole ? j : (groupPlaces[j] as number)] as number;
+    for (let metric = 0; metric < block.width; metric++) {
+      if (block.forms[metric] === NOTHING) {
+        stepOverNulls(reader);
+        continue;
+      }
+      decodeColumn(reader, group, starts, count);
+      if (!isWhole) for (let j = 0; j < wanted; j++) group[j] = group[groupPlaces[j] as number] as number;
+      (columns.metrics[metric] as MetricColumn).scatter(group, groupRows, wanted);
+    }
+  }
+  return end < block.batches ? (list.seq[order[end] as number] as number) : block.to;
+}
+
+/** Moves the rows of a group that are wanted to its beginning, and notes their places. @returns how many they are */
+function keepWanted(count: number): number {
+  let wanted = 0;
+  for (let at = 0; at < count; at++) {
+    if (groupRows[at] === UNWANTED) continue;
+    groupPlaces[wanted] = at;
+    groupRows[wanted++] = groupRows[at] as number;
+  }
+  return wanted;
+}
+
+/** All batches, in the order of panels. */
+function batchesInPanels(block: Block): BatchList {
+  const { panels } = block;
   const list = emptyBatches(block.batches);
   for (let i = 0; i < block.batchGroups.length; i++) {
     const count = Math.min(GROUP, block.batches - i * GROUP);
@@ -600,42 +625,28 @@ export function* decodeBlockInSteps(block: Block, catalog: Catalog, columns: Col
     list.source.fill(panels.source[panel] as number, panels.batch[panel], panels.batch[panel + 1]);
     list.shape.fill(panels.shape[panel] as number, panels.batch[panel], panels.batch[panel + 1]);
   }
-  const order = orderOf(list.seq);
-  const rowStart = new Uint32Array(block.batches);
-  let row = firstRow;
-  for (let i = 0; i < block.batches; i++) {
-    const from = order[i] as number;
-    const batch = firstBatch + i;
-    columns.seq[batch] = list.seq[from] as number;
-    columns.ts[batch] = list.ts[from] as number;
-    columns.arrival[batch] = list.arrival[from] as number;
-    columns.tick[batch] = list.tick[from] as number;
-    columns.source[batch] = list.source[from] as number;
-    columns.shape[batch] = list.shape[from] as number;
-    columns.rowStart[batch] = row;
-    rowStart[from] = row;
-    row += catalog.shape(list.shape[from] as number).length;
+  return list;
+}
+
+/** All batches of a block, or, when they do not fit, the first from a position on that do: places in `order`, and their rows. */
+function batchesWithin(
+  block: Block,
+  catalog: Catalog,
+  list: BatchList,
+  order: Float64Array,
+  bytesMax: number,
+  from: number,
+): { first: number; end: number; rows: number } {
+  if (Columns.bytesFor(block.batches, block.rows, block.forms) <= bytesMax) return { first: 0, end: block.batches, rows: block.rows };
+  let first = 0;
+  while ((list.seq[order[first] as number] as number) < from) first++;
+  let rows = 0;
+  for (let end = first; end < block.batches; end++) {
+    const more = rows + catalog.shape(list.shape[order[end] as number] as number).length;
+    if (end > first && Columns.bytesFor(end + 1 - first, more, block.forms) > bytesMax) return { first, end, rows };
+    rows = more;
   }
-  columns.batches = firstBatch + block.batches;
-  columns.rows = row;
-  for (let i = 0; i < block.rowGroups.length; i++) {
-    if (i > 0 && (i * GROUP) % STEP_ROWS === 0) yield;
-    const count = Math.min(GROUP, block.rows - i * GROUP);
-    walkRows(panels, i * GROUP, count, (at, panel, series, batch) => {
-      groupRows[at] = (rowStart[batch] as number) + series;
-      groupSeries[at] = catalog.shape(panels.shape[panel] as number)[series] as number;
-    });
-    const reader = new ByteReader(block.data, block.rowGroups[i] as number);
-    decodeSeries(reader, group, starts, count);
-    for (let j = 0; j < count; j++) columns.incarnation[groupRows[j] as number] = (group[j] as number) + (groupSeries[j] as number);
-    for (let metric = 0; metric < block.width; metric++) {
-      if (block.forms[metric] === NOTHING) stepOverNulls(reader);
-      else {
-        decodeColumn(reader, group, starts, count);
-        (columns.metrics[metric] as MetricColumn).scatter(group, groupRows, count);
-      }
-    }
-  }
+  return { first, end: block.batches, rows };
 }
 
 interface Grouping {

@@ -10,7 +10,8 @@
 //
 // Extremes are the least and the greatest of a series, one after the other, as if they were a series of two.
 
-import { type Aggregate, addAggregate, type Block, emptyAggregate, type Totals } from './block.ts';
+import { type Aggregate, emptyAggregates } from './aggregate.ts';
+import type { Block, Totals } from './block.ts';
 import { grown } from './columns.ts';
 import { ByteReader, ByteWriter, decodeColumnPart, encodeColumn, encodeNulls, GROUP } from './group-codec.ts';
 
@@ -26,8 +27,8 @@ export interface Run {
   readonly width: number;
   /** Smaller ones for the same blocks, oldest first; none below the smallest. */
   readonly parts: readonly Chapter[];
-  /** Adds what it has of a series to aggregates by metric. */
-  addTo(into: readonly Aggregate[], series: number): void;
+  /** Adds what it has of a series to aggregates by metric. @returns a bit for each metric of which values were added */
+  addTo(into: readonly Aggregate[], series: number): number;
 }
 
 /** Chapters of one size that get a larger one. */
@@ -138,14 +139,22 @@ export class OpenChapter implements Run, Totals {
     this.isWhole = true;
   }
 
-  addTo(into: readonly Aggregate[], series: number): void {
-    if (series >= this.seriesEnd) return;
-    this.totals.forEach((totals, metric) => {
-      if (totals === undefined) return;
-      const { count, sum, min, max } = totals;
-      const added = { count: count[series] as number, sum: sum[series] as number, min: min[series] as number, max: max[series] as number };
-      addAggregate(into[metric] as Aggregate, added);
-    });
+  addTo(into: readonly Aggregate[], series: number): number {
+    let known = 0;
+    if (series >= this.seriesEnd) return known;
+    for (let metric = 0; metric < this.totals.length; metric++) {
+      const totals = this.totals[metric];
+      const count = totals?.count[series] as number;
+      if (totals === undefined || count === 0) continue;
+      (into[metric] as Aggregate).addTotals(
+        count,
+        totals.sum[series] as number,
+        totals.min[series] as number,
+        totals.max[series] as number,
+      );
+      known |= 1 << metric;
+    }
+    return known;
   }
 
   /** @param to position behind its last block */
@@ -168,7 +177,7 @@ export class OpenChapter implements Run, Totals {
     this.maxTs = Math.max(this.maxTs, chapter.maxTs);
     this.width = Math.max(this.width, chapter.width);
     for (let series = 0; series < chapter.seriesEnd; series++) {
-      const added = Array.from({ length: chapter.width }, emptyAggregate);
+      const added = emptyAggregates(chapter.width);
       chapter.addTo(added, series);
       added.forEach(({ count, sum, min, max }, metric) => {
         if (count > 0) addTotals(this.totalsOf(metric), series, count, sum, min, max);
@@ -242,27 +251,27 @@ export class Chapter implements Run {
     this.bytes = CHAPTER_BYTES + this.data.byteLength + this.groups.byteLength;
   }
 
-  addTo(into: readonly Aggregate[], series: number): void {
-    if (series >= this.seriesEnd) return;
+  addTo(into: readonly Aggregate[], series: number): number {
+    let known = 0;
+    if (series >= this.seriesEnd) return known;
     const group = Math.floor(series / GROUP_SERIES);
     const at = series - group * GROUP_SERIES;
     const count = Math.min(GROUP_SERIES, this.seriesEnd - group * GROUP_SERIES);
     const one = { count, series: count, first: at, length: 1, seriesBefore: at };
     const two = { count: 2 * count, series: count, first: 2 * at, length: 2, seriesBefore: at };
     const reader = new ByteReader(this.data, this.groups[group]);
-    const aggregate = emptyAggregate();
     for (let metric = 0; metric < this.width; metric++) {
       decodeColumnPart(reader, one, values, 0);
       // Not known: nothing follows.
       if (Number.isNaN(values[0])) continue;
-      aggregate.count = values[0] as number;
+      const rows = values[0] as number;
       decodeColumnPart(reader, two, pair, 0);
-      aggregate.min = pair[0] as number;
-      aggregate.max = pair[1] as number;
       decodeColumnPart(reader, one, values, 0);
-      aggregate.sum = values[0] as number;
-      addAggregate(into[metric] as Aggregate, aggregate);
+      if (rows === 0) continue;
+      (into[metric] as Aggregate).addTotals(rows, values[0] as number, pair[0] as number, pair[1] as number);
+      known |= 1 << metric;
     }
+    return known;
   }
 }
 

@@ -199,9 +199,9 @@ export class MetricColumn {
     return this.couldBePages ? PAGES : FLOATS;
   }
 
-  /** Takes the form that is needed. The values are lost. */
-  settle(capacity: number): void {
-    this.reform(this.needed, 0, capacity);
+  /** Takes a form, by default the one that is needed. The values are lost. */
+  settle(capacity: number, form: Form = this.needed): void {
+    this.reform(form, 0, capacity);
     this.hasValues = false;
     this.couldBeWords = true;
     this.couldBePages = true;
@@ -352,16 +352,20 @@ export class Columns {
     this.reserve(this.batches + batches, this.rows + rows, bytesMax);
   }
 
-  /** Forgets the rows and keeps the arrays that they needed, unless they have grown beyond `bytesMax`. */
-  clear(bytesMax: number): void {
+  /**
+   * Forgets the rows and keeps the arrays that they needed, unless they have grown beyond `bytesMax`.
+   * @param forms of the metrics in place of those that they needed
+   */
+  clear(bytesMax: number, forms?: readonly Form[]): void {
     const hadRows = this.batches > 0;
     this.batches = 0;
     this.rows = 0;
     if (hadRows) {
-      this.metrics.length = this.widthNeeded;
+      this.metrics.length = forms?.length ?? this.widthNeeded;
       this.widthNeeded = METRICS.length;
-      if (this.bytesIn(this.metrics.map(({ needed }) => needed)) > bytesMax) this.resize(0, 0);
-      for (const column of this.metrics) column.settle(this.incarnation.length);
+      const after = forms ?? this.metrics.map(({ needed }) => needed);
+      if (this.bytesIn(after) > bytesMax) this.resize(0, 0);
+      for (const [metric, column] of this.metrics.entries()) column.settle(this.incarnation.length, after[metric]);
       this.noteForms();
     }
     if (this.bytes > bytesMax) this.resize(0, 0);

@@ -14,6 +14,8 @@
 // Null is NaN in memory. Packing across series makes short series cheap: what a column costs is set by how its values spread,
 // not by how many series there are.
 
+import type { Aggregate } from './aggregate.ts';
+
 const KIND_NULL = 0;
 const KIND_SAME = 1;
 const KIND_INTEGER = 2;
@@ -120,8 +122,10 @@ export class ByteReader {
   }
 
   varint(): number {
-    let value = 0;
-    let scale = 1;
+    const first = this.bytes[this.offset++] as number;
+    if (first < 0x80) return first;
+    let value = first & 0x7f;
+    let scale = 0x80;
     for (;;) {
       const byte = this.bytes[this.offset++] as number;
       if (byte < 0x80) return value + byte * scale;
@@ -132,6 +136,7 @@ export class ByteReader {
 
   zigzag(): number {
     const value = this.varint();
+    if (value < 0x80) return (value & 1) === 0 ? value >>> 1 : -((value + 1) >>> 1);
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
 
@@ -151,6 +156,20 @@ export class ByteReader {
       default:
         return this.float();
     }
+  }
+
+  /** The integer of up to 32 bits that begins at a bit. */
+  bitsFrom(bit: number, width: number): number {
+    const { bytes } = this;
+    let at = bit >>> 3;
+    let held = 8 - (bit & 7);
+    let value = (bytes[at] as number) >>> (bit & 7);
+    if (width <= 24) {
+      for (; held < width; held += 8) value |= (bytes[++at] as number) << held;
+      return value & ((1 << width) - 1);
+    }
+    for (; held < width; held += 8) value += (bytes[++at] as number) * 2 ** held;
+    return width === 32 ? value % WORD : value % 2 ** width;
   }
 
   /** Steps over a bitmap. @returns where it starts, for {@link ByteReader.bit} */
@@ -183,6 +202,7 @@ const COMPLETE = -1;
 const firsts = new Float64Array(GROUP);
 const rests = new Float64Array(GROUP);
 const offsets = new Float64Array(GROUP);
+const partValues = new Float64Array(GROUP);
 
 /** Writes a column of which every value is null. */
 export function encodeNulls(writer: ByteWriter): void {
@@ -424,23 +444,100 @@ export function decodeColumnPart(reader: ByteReader, part: GroupPart, out: Float
       decodeSeriesPart(reader, part, out, at);
       for (let i = at; i < at + length; i++) out[i] = (out[i] as number) / 100;
       break;
-    default: {
-      const end = reader.offset + count * 8;
-      reader.offset += first * 8;
-      for (let i = at; i < at + length; i++) out[i] = reader.float();
-      reader.offset = end;
-    }
+    default:
+      floatsPart(reader, part, out, at);
   }
   if (nulls !== -1) for (let i = 0; i < length; i++) if (reader.bit(nulls, first + i) === 0) out[at + i] = Number.NaN;
+}
+
+function floatsPart(reader: ByteReader, { count, first, length }: GroupPart, out: Float64Array, at: number): void {
+  const end = reader.offset + count * 8;
+  reader.offset += first * 8;
+  for (let i = at; i < at + length; i++) out[i] = reader.float();
+  reader.offset = end;
+}
+
+/**
+ * Adds a part of a column to an aggregate, and steps over the rest.
+ * @returns how many of its values are known
+ */
+export function addColumnPart(reader: ByteReader, part: GroupPart, into: Aggregate): number {
+  const { count, first, length } = part;
+  const kind = reader.byte();
+  const nulls = (kind & SOME_NULL) === 0 ? -1 : reader.skipBitmap(count);
+  let divisor = 1;
+  switch (kind & KIND_MASK) {
+    case KIND_NULL:
+      return 0;
+    case KIND_SAME: {
+      const value = reader.value();
+      const known = nulls === -1 ? length : reader.bitsBetween(nulls, first, first + length);
+      if (known > 0) into.addTotals(known, value * known, value, value);
+      return known;
+    }
+    case KIND_INTEGER:
+      divisor = 2 ** -reader.byte();
+      decodeSeriesPart(reader, part, partValues, 0);
+      break;
+    case KIND_HUNDREDTHS:
+      divisor = 100;
+      decodeSeriesPart(reader, part, partValues, 0);
+      break;
+    default:
+      floatsPart(reader, part, partValues, 0);
+  }
+  if (nulls !== -1) for (let i = 0; i < length; i++) if (reader.bit(nulls, first + i) === 0) partValues[i] = Number.NaN;
+  return into.addValues(partValues, length, divisor);
 }
 
 /** Reads a part of what {@link encodeSeries} wrote into `out` from `at` on, and steps over the rest. */
 export function decodeSeriesPart(reader: ByteReader, part: GroupPart, out: Float64Array, at: number): void {
   const { count, series, first, length, seriesBefore } = part;
-  decodeIntegersPart(reader, series, seriesBefore, 1, out, at);
+  out[at] = integerAt(reader, series, seriesBefore);
   if (series === count) return;
   decodeIntegersPart(reader, count - series, first - seriesBefore, length - 1, out, at + 1);
   for (let i = at + 1; i < at + length; i++) out[i] = (out[i] as number) + (out[i - 1] as number);
+}
+
+/** Steps over what {@link encodeSeries} wrote. */
+export function stepOverSeries(reader: ByteReader, { count, series }: Pick<GroupPart, 'count' | 'series'>): void {
+  stepOverIntegers(reader, series);
+  if (series < count) stepOverIntegers(reader, count - series);
+}
+
+function stepOverIntegers(reader: ByteReader, count: number): void {
+  reader.zigzag();
+  const width = reader.byte();
+  if ((width & SPARSE) === 0) stepOverPacked(reader, count, width);
+  else stepOverPacked(reader, reader.bitsBetween(reader.skipBitmap(count), 0, count), width & ~SPARSE);
+}
+
+/** Reads one of `count` integers, and steps over all of them. */
+function integerAt(reader: ByteReader, count: number, index: number): number {
+  const base = reader.zigzag();
+  const width = reader.byte();
+  if ((width & SPARSE) === 0) return base + packedAt(reader, count, width, index);
+  const bitmap = reader.skipBitmap(count);
+  const before = reader.bitsBetween(bitmap, 0, index);
+  const others = before + reader.bitsBetween(bitmap, index, count);
+  const isZero = reader.bit(bitmap, index) === 0;
+  const offset = packedAt(reader, others, width & ~SPARSE, isZero ? 0 : before);
+  return isZero ? 0 : base + offset;
+}
+
+/** Unpacks one of `count` integers, 0 when there are none, and steps over all of them. */
+function packedAt(reader: ByteReader, count: number, width: number, index: number): number {
+  if (width === 0 || count === 0) return 0;
+  const low = Math.min(width, 32);
+  const value = reader.bitsFrom(reader.offset * 8 + index * low, low);
+  const highAt = reader.offset + ((count * low + 7) >>> 3);
+  stepOverPacked(reader, count, width);
+  return width <= 32 ? value : value + reader.bitsFrom(highAt * 8 + index * (width - 32), width - 32) * WORD;
+}
+
+function stepOverPacked(reader: ByteReader, count: number, width: number): void {
+  reader.offset += (count * Math.min(width, 32) + 7) >>> 3;
+  if (width > 32) reader.offset += (count * (width - 32) + 7) >>> 3;
 }
 
 function decodeIntegersPart(reader: ByteReader, count: number, first: number, length: number, out: Float64Array, at: number): void {
@@ -471,11 +568,11 @@ function unpackPart(
 ): void {
   const low = Math.min(width, 32);
   unpackWords(reader, out, at, length, low, base, 1, reader.offset * 8 + first * low);
-  reader.offset += (count * low + 7) >>> 3;
-  if (width <= 32) return;
-  const high = width - 32;
-  unpackWords(reader, out, at, length, high, 0, WORD, reader.offset * 8 + first * high);
-  reader.offset += (count * high + 7) >>> 3;
+  if (width > 32) {
+    const high = width - 32;
+    unpackWords(reader, out, at, length, high, 0, WORD, (reader.offset + ((count * low + 7) >>> 3)) * 8 + first * high);
+  }
+  stepOverPacked(reader, count, width);
 }
 
 function decodeIntegers(reader: ByteReader, out: Float64Array, count: number): void {

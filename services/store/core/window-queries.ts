@@ -13,7 +13,8 @@ import {
   type UnitInfo,
 } from '#shared/contract/queries';
 import { formatSample, samplePrefix } from '#shared/contract/row';
-import { type Aggregate, addAggregate, addSeriesRows, addValue, type Block, emptyAggregate } from './block.ts';
+import { type Aggregate, emptyAggregates } from './aggregate.ts';
+import { addSeriesRows, type Block } from './block.ts';
 import type { Run } from './chapter.ts';
 import { panelsOf, type SeriesReading, type Slice, type Window } from './window.ts';
 
@@ -270,12 +271,9 @@ class SeriesSum {
       this.addBetween(run.parts, run.from, run.to);
       return;
     }
-    const aggregates = emptyAggregates(run.width);
-    run.addTo(aggregates, this.reading.series);
-    if (this.accumulator.needsLast(aggregates, run.maxTs)) {
-      for (const block of this.window.blocksBetween(run.from, run.to).reverse()) this.keepLast(block, aggregates, block.maxTs);
-    }
-    this.accumulator.addAggregates(aggregates);
+    const known = run.addTo(this.accumulator.aggregates, this.reading.series);
+    if (!this.accumulator.needsLast(known, run.maxTs)) return;
+    for (const block of this.window.blocksBetween(run.from, run.to).reverse()) this.keepLast(block, known, block.maxTs);
   }
 
   private addBlocks(from: number, to: number): void {
@@ -284,18 +282,24 @@ class SeriesSum {
 
   private addBlock(block: Block): void {
     const { panels } = block;
-    const wanted = panelsOf(block, this.reading.sources).filter(
-      (panel) => (panels.maxTs[panel] as number) >= this.fromMs && this.reading.placeIn(panels.shape[panel] as number) !== -1,
-    );
+    const wanted: number[] = [];
+    let maxTs = Number.NEGATIVE_INFINITY;
+    let isWhole = block.from >= this.window.floor;
+    for (const panel of panelsOf(block, this.reading.sources)) {
+      if ((panels.maxTs[panel] as number) < this.fromMs || this.reading.placeIn(panels.shape[panel] as number) === -1) continue;
+      wanted.push(panel);
+      maxTs = Math.max(maxTs, panels.maxTs[panel] as number);
+      if ((panels.minTs[panel] as number) < this.fromMs) isWhole = false;
+    }
     if (wanted.length === 0) return;
-    if (block.from < this.window.floor || wanted.some((panel) => (panels.minTs[panel] as number) < this.fromMs)) {
+    if (!isWhole) {
       this.addRows(block, wanted);
       return;
     }
-    const aggregates = emptyAggregates(block.width);
-    for (const panel of wanted) addSeriesRows(block, panel, this.reading.placeIn(panels.shape[panel] as number), aggregates);
-    this.keepLast(block, aggregates, Math.max(...wanted.map((panel) => panels.maxTs[panel] as number)));
-    this.accumulator.addAggregates(aggregates);
+    let known = 0;
+    for (const panel of wanted)
+      known |= addSeriesRows(block, panel, this.reading.placeIn(panels.shape[panel] as number), this.accumulator.aggregates);
+    this.keepLast(block, known, maxTs);
   }
 
   private addRows(piece: Block | null, panels?: readonly number[]): void {
@@ -303,9 +307,12 @@ class SeriesSum {
     if (slice !== null) this.accumulator.addSlice(slice, this.fromMs);
   }
 
-  /** Finds last values in a block, unless the ones known are newer than what it has. @param aggregates of it, or of more */
-  private keepLast(block: Block, aggregates: readonly Aggregate[], maxTs: number): void {
-    if (!this.accumulator.needsLast(aggregates, maxTs)) return;
+  /**
+   * Finds last values in a block, unless the ones known are newer than what it has.
+   * @param known a bit for each metric of which it, or a run that it is in, has values
+   */
+  private keepLast(block: Block, known: number, maxTs: number): void {
+    if (!this.accumulator.needsLast(known, maxTs)) return;
     const slice = this.window.sliceOf(block, this.reading);
     if (slice !== null) this.accumulator.keepLasts(slice, this.fromMs);
   }
@@ -329,15 +336,9 @@ export function coverage(window: Window, host: string | undefined, unit: string 
   return from <= to ? [{ from_ms: from, to_ms: to, source: 'window' }] : [];
 }
 
-function emptyAggregates(width: number): Aggregate[] {
-  const aggregates: Aggregate[] = [];
-  while (aggregates.length < width) aggregates.push(emptyAggregate());
-  return aggregates;
-}
-
 /** Sums, extremes and last values of every metric. */
 class Accumulator {
-  private readonly aggregates: Aggregate[] = emptyAggregates(ALL_METRICS.length);
+  readonly aggregates: readonly Aggregate[] = emptyAggregates(ALL_METRICS.length);
   private readonly last: number[] = ALL_METRICS.map(() => Number.NaN);
   private readonly lastTs: number[] = ALL_METRICS.map(() => Number.NEGATIVE_INFINITY);
   private readonly lastSeq: number[] = ALL_METRICS.map(() => Number.NEGATIVE_INFINITY);
@@ -347,7 +348,7 @@ class Accumulator {
     for (let metric = 0; metric < slice.columns.metrics.length; metric++) {
       const value = slice.columns.metrics[metric]?.[row] as number;
       if (Number.isNaN(value)) continue;
-      addValue(this.aggregates[metric] as Aggregate, value);
+      (this.aggregates[metric] as Aggregate).addValue(value);
       if (ts >= (this.lastTs[metric] as number)) this.keepLast(metric, value, ts, slice.columns.seq[row] as number);
     }
   }
@@ -355,10 +356,13 @@ class Accumulator {
   /** Adds the rows of a slice that are not older than `fromMs`. */
   addSlice(slice: Slice, fromMs: number): void {
     const { ts, metrics } = slice.columns;
+    let isWhole = true;
+    for (let row = 0; row < slice.count; row++) if ((ts[row] as number) < fromMs) isWhole = false;
     for (let metric = 0; metric < metrics.length; metric++) {
       const values = metrics[metric] as Float64Array;
       const aggregate = this.aggregates[metric] as Aggregate;
-      for (let row = 0; row < slice.count; row++) if ((ts[row] as number) >= fromMs) addValue(aggregate, values[row] as number);
+      if (isWhole) aggregate.addValues(values, slice.count);
+      else for (let row = 0; row < slice.count; row++) if ((ts[row] as number) >= fromMs) aggregate.addValue(values[row] as number);
     }
     this.keepLasts(slice, fromMs);
   }
@@ -386,14 +390,12 @@ class Accumulator {
     this.lastSeq[metric] = seq;
   }
 
-  /** True when the last value of a metric may lie among these rows. */
-  needsLast(aggregates: readonly Aggregate[], maxTs: number): boolean {
-    return aggregates.some(({ count }, metric) => count > 0 && maxTs >= (this.lastTs[metric] as number));
-  }
-
-  addAggregates(aggregates: readonly Aggregate[]): void {
-    for (let metric = 0; metric < aggregates.length; metric++)
-      addAggregate(this.aggregates[metric] as Aggregate, aggregates[metric] as Aggregate);
+  /** True when the last value of a metric may lie among rows. @param known a bit for each metric of which they have values */
+  needsLast(known: number, maxTs: number): boolean {
+    for (let metric = 0; known >>> metric > 0; metric++) {
+      if (((known >>> metric) & 1) === 1 && maxTs >= (this.lastTs[metric] as number)) return true;
+    }
+    return false;
   }
 
   summaries(): MetricSummaries {

@@ -27,7 +27,7 @@ import {
 } from './block.ts';
 import { Catalog } from './catalog.ts';
 import { type Chapter, FAN_OUT, OpenChapter } from './chapter.ts';
-import { Columns, joinedForms, type MetricColumn, WORDS } from './columns.ts';
+import { Columns, type Form, joinedForms, type MetricColumn, WORDS } from './columns.ts';
 import { IntervalSet } from './interval-set.ts';
 
 export interface WindowOptions {
@@ -64,7 +64,7 @@ export interface SeriesReading {
 }
 
 export const HEAD_AGE_MS_MAX = 60_000;
-/** The head takes at most a twelfth of the budget, and as much again is kept for rewriting; of a large budget no more than makes good blocks. */
+/** The head takes at most a twelfth of the budget; of a large budget no more than makes good blocks. */
 const HEAD_SHARE = 12;
 const HEAD_BYTES_MIN = 8 * 1024;
 const HEAD_BYTES_MAX = 1024 * 1024;
@@ -93,14 +93,18 @@ export class Window {
   pullBytes = 0;
   pullBytesMax = 0;
   readonly blocks: Block[] = [];
-  readonly head = new Columns();
+  /** Newest rows. Without arrays while those are lent: see {@link Window.readOldest}. */
+  head = new Columns();
   /** Oldest first, contiguous but for blocks that never got into one; those below others are among their parts. */
   readonly chapters: Chapter[] = [];
   /** Of the newest blocks; null when there are too many series, and until the next block after the floor has cut it. */
   openChapter: OpenChapter | null = null;
-  private readonly scratch = new Columns();
-  /** The block whose rows are in `scratch`. */
-  private decoded: Block | null = null;
+  /** For the rows of blocks that are rewritten or evicted: its arrays are those of the empty head, or, if there is room, its own. */
+  private scratch = new Columns();
+  /** What the metrics of the head had the form of when its arrays were lent; null while they are not. */
+  private lentForms: readonly Form[] | null = null;
+  /** The block whose rows are in `scratch`, and the position behind them: its end, unless they did not all fit. */
+  private decoded: { readonly block: Block; readonly to: number } | null = null;
   /** How often head, blocks or scratch arrays were changed: work in steps is given up when they were meanwhile. */
   private changes = 0;
   private readonly duplicates = new IntervalSet();
@@ -138,19 +142,22 @@ export class Window {
 
   /**
    * True when something has to be evicted before `growthBytes` more are taken. Eviction takes time, so what may come in the
-   * meantime is counted as if it were there: full head and scratch arrays, the next block, a full pull buffer. So `bytes`
-   * itself is never above the budget, unless a single batch is larger than that.
+   * meantime is counted as if it were there: a full head, the next block, a full pull buffer. So `bytes` itself is never above
+   * the budget, unless a single batch is larger than that.
    */
   needsRoom(growthBytes = 0): boolean {
-    const pulled = Math.max(this.pullBytesMax, this.pullBytes);
-    const expected = this.bytesAtMost() + this.sealBytes + pulled + growthBytes;
-    return expected > this.budgetBytes || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
+    return !this.hasRoomFor(this.sealBytes + growthBytes) || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
   }
 
-  /** What is held, with head and scratch arrays as large as they may be. */
+  /** Beside what is held, with the head and what is pulled as large as they may be. */
+  private hasRoomFor(bytes: number): boolean {
+    return this.bytesAtMost() + Math.max(this.pullBytesMax, this.pullBytes) + bytes <= this.budgetBytes;
+  }
+
   private bytesAtMost(): number {
-    const headBytes = Math.max(this.headBytesMax, this.headBytesWanted);
-    const arrays = Math.max(headBytes, this.head.bytes) + Math.max(headBytes, this.decodedBytesMax, this.scratch.bytes);
+    const headBytes = Math.max(this.headBytesMax, this.headBytesWanted, this.decodedBytesMax);
+    // Of the head and the scratch arrays, one has those of the head.
+    const arrays = this.lentForms !== null ? Math.max(headBytes, this.scratch.bytes) : Math.max(headBytes, this.head.bytes) + this.scratch.bytes;
     const openChapter = Math.max(this.openChapterBytes() ?? 0, this.openChapter?.bytes ?? 0);
     return arrays + this.blockBytes + this.chapterBytes + openChapter + this.catalog.bytes + this.duplicates.bytes;
   }
@@ -168,6 +175,7 @@ export class Window {
   /** Takes a batch that the log has at `seq`. A batch whose tick is in the window already is an empty place. */
   append(batch: Batch, seq: number, arrivalMs: number, nowMs: number): 'appended' | 'duplicate' {
     this.changes++;
+    if (this.lentForms !== null) this.clearScratch();
     this.skip(seq);
     if (this.duplicates.has(seq)) return 'duplicate';
     const sourceId = this.catalog.sourceFor(batch.host, batch.boot, batch.part);
@@ -273,14 +281,14 @@ export class Window {
   }
 
   /**
-   * The rows of the first block from the floor on, in log order, at most up to `to`. Valid until the window is changed.
+   * Rows from the floor on, in log order, at most up to `to`: those of the first block, or, without memory for all of them, the first
+   * of these. Valid until the window is changed.
    * Null when there are none: then the floor may be moved without telling anyone about rows.
    */
   oldestRows(to: number): { columns: Columns; firstBatch: number; lastBatch: number; end: number } | null {
     atOnce(this.readOldest(to));
-    const block = this.decoded;
-    if (block === null) return null;
-    const end = Math.min(to, block.to);
+    if (this.decoded === null) return null;
+    const end = Math.min(to, this.decoded.to);
     let firstBatch = 0;
     while (firstBatch < this.scratch.batches && (this.scratch.seq[firstBatch] as number) < this.floor) firstBatch++;
     let lastBatch = firstBatch;
@@ -288,19 +296,30 @@ export class Window {
     return { columns: this.scratch, firstBatch, lastBatch, end };
   }
 
-  /** Makes {@link Window.oldestRows} ready, in small steps. Given up when the window changes meanwhile. */
+  /**
+   * Makes {@link Window.oldestRows} ready, in small steps. Given up when the window changes meanwhile. The rows go where those of the
+   * head have been: a head that has some is sealed first, unless there is room for both.
+   */
   *readOldest(to: number): Generator<void, void> {
     if (this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to) yield* this.sealingUpTo(this.next);
-    const block = this.blocks[0];
-    if (block !== undefined && block === this.decoded) return;
+    const oldest = this.blocks[0];
+    if (oldest !== undefined && oldest === this.decoded?.block) return;
     this.clearScratch();
-    if (block === undefined) return;
+    if (oldest === undefined) return;
+    if (!this.hasRoomFor(this.sealBytes + decodedBytes(oldest))) yield* this.sealingUpTo(this.next);
+    if (this.head.batches === 0) this.lendHead();
+    const block = this.blocks[0] as Block;
+    const wanted = this.lentForms === null ? decodedBytes(block) : Math.max(this.headBytesMax, decodedBytes(block));
+    // After blocks that were larger than expected there may not be that much.
+    const free = this.budgetBytes - this.bytes.total + this.scratch.bytes;
     const { changes } = this;
-    for (const _ of decodeBlockInSteps(block, this.catalog, this.scratch, this.scratchBytesMax)) {
+    const steps = decodeBlockInSteps(block, this.catalog, this.scratch, Math.min(wanted, free), this.floor);
+    let step = steps.next();
+    for (; !step.done; step = steps.next()) {
       yield;
       if (this.changes !== changes) return;
     }
-    this.decoded = block;
+    this.decoded = { block, to: step.value };
   }
 
   /** Moves the floor up to `to`: everything below has left the window. */
@@ -493,7 +512,7 @@ export class Window {
       const last = this.blocks.at(-1);
       if (last === undefined) return;
       const longer = { ...last, to };
-      if (this.decoded === last) this.decoded = longer;
+      if (this.decoded?.block === last) this.decoded = { block: longer, to: this.decoded.to === last.to ? to : this.decoded.to };
       this.blocks[this.blocks.length - 1] = longer;
       this.headFrom = to;
       return;
@@ -516,20 +535,25 @@ export class Window {
     this.mergeNewest();
     if (this.openChapter?.isWorthClosing) this.closeChapter(this.openChapter, to);
     // More than was kept free for the block and its chapter: the arrays make up for that until something is evicted.
-    if (this.bytesAtMost() + this.pullBytes <= this.budgetBytes) return;
-    head.clear(0);
-    this.clearScratch(0);
+    if (this.bytesAtMost() + this.pullBytes > this.budgetBytes) head.clear(0);
   }
 
-  /** Of a block that is decoded, and of two that are merged. */
-  private get scratchBytesMax(): number {
-    return Math.max(this.headBytesMax, this.decodedBytesMax);
+  /** The head is empty: its arrays are used for other rows, until {@link Window.clearScratch}. */
+  private lendHead(): void {
+    this.lentForms = this.head.forms;
+    [this.head, this.scratch] = [this.scratch, this.head];
   }
 
-  private clearScratch(bytesMax: number = this.scratchBytesMax): void {
+  private clearScratch(): void {
     this.changes++;
     this.decoded = null;
-    this.scratch.clear(bytesMax);
+    if (this.lentForms === null) {
+      this.scratch.clear(0);
+      return;
+    }
+    this.scratch.clear(this.headBytesMax, this.lentForms);
+    [this.head, this.scratch] = [this.scratch, this.head];
+    this.lentForms = null;
   }
 
   private keepBlock(block: Block): void {
@@ -552,8 +576,7 @@ export class Window {
     const rows = Math.max(HEAD_ROWS_ENOUGH, this.catalog.seriesHeld * HEAD_ROWS_OF_SERIES_ENOUGH);
     this.headBytesWanted = this.headBytesFor((head.bytesUsed / head.rows) * rows);
     // What is wanted is kept free already; but other things may have taken what was kept for them, and more.
-    const hasRoom = this.bytesAtMost() + Math.max(this.pullBytesMax, this.pullBytes) <= this.budgetBytes;
-    if (this.headBytesWanted < this.headBytesMax || hasRoom) this.headBytesMax = this.headBytesWanted;
+    if (this.headBytesWanted < this.headBytesMax || this.hasRoomFor(0)) this.headBytesMax = this.headBytesWanted;
   }
 
   /** @param bytes that would be enough */
@@ -630,6 +653,7 @@ export class Window {
       const forms = joinedForms(older.forms, newer.forms);
       if (Columns.bytesFor(older.batches + newer.batches, older.rows + newer.rows, forms) > this.headBytesMax) return;
       this.clearScratch();
+      this.lendHead();
       decodeBlock(older, this.catalog, this.scratch, this.headBytesMax);
       decodeBlock(newer, this.catalog, this.scratch, this.headBytesMax);
       const merged = encodeBlock(this.scratch, this.catalog, older.from, newer.to);
