@@ -1,6 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ByteReader, ByteWriter, decodeColumn, encodeColumn, GROUP } from '../../services/store/core/group-codec.ts';
+import { Aggregate } from '../../services/store/core/aggregate.ts';
+import {
+  addColumnPart,
+  ByteReader,
+  ByteWriter,
+  decodeColumn,
+  decodeColumnPart,
+  encodeColumn,
+  GROUP,
+  type GroupPart,
+} from '../../services/store/core/group-codec.ts';
 
 /** @param starts where a series begins beside the first value */
 function roundTrip(values: number[], starts: readonly number[] = []): { out: number[]; bytes: number } {
@@ -10,12 +20,38 @@ function roundTrip(values: number[], starts: readonly number[] = []): { out: num
   encodeColumn(writer, Float64Array.from(values), marks, values.length);
   const bytes = writer.length;
   writer.byte(0xa5);
-  const reader = new ByteReader(writer.bytes.slice(0, writer.length));
+  const reader = new ByteReader(writer.packed());
   const out = new Float64Array(values.length + 1).fill(-1);
   decodeColumn(reader, out, marks, values.length);
   expect(reader.byte(), 'the reader stops where the column ends').toBe(0xa5);
   expect(out[values.length], 'nothing is written behind the column').toBe(-1);
   return { out: [...out.subarray(0, values.length)], bytes };
+}
+
+/** Reads the column series by series, in the two ways there are. */
+function readParts(values: number[], starts: readonly number[]): void {
+  const begins = [...new Set([0, ...starts.filter((at) => at < values.length)])].sort((a, b) => a - b);
+  const marks = Uint8Array.from(values, (_, i) => (begins.includes(i) ? 1 : 0));
+  const writer = new ByteWriter();
+  encodeColumn(writer, Float64Array.from(values), marks, values.length);
+  const end = writer.length;
+  const packed = writer.packed();
+  for (const [i, first] of begins.entries()) {
+    const expected = values.slice(first, begins[i + 1]);
+    const part: GroupPart = { count: values.length, series: begins.length, first, length: expected.length, seriesBefore: i };
+    const out = new Float64Array(expected.length + 2).fill(-1);
+    const [reading, adding] = [new ByteReader(packed), new ByteReader(packed)];
+    decodeColumnPart(reading, part, out, 1);
+    expect([...out]).toEqual([-1, ...expected, -1]);
+    const known = expected.filter((value) => !Number.isNaN(value));
+    const aggregate = new Aggregate();
+    expect(addColumnPart(adding, part, aggregate)).toBe(known.length);
+    const { count, sum, min, max } = aggregate;
+    expect([count, min, max]).toEqual([known.length, Math.min(...known), Math.max(...known)]);
+    const exact = known.reduce((a, b) => a + b, 0);
+    expect(sum === exact || Math.abs(sum - exact) <= exact * 1e-12, `${sum} for ${exact}`).toBe(true);
+    expect([reading.offset, adding.offset], 'the readers stop where the column ends').toEqual([end, end]);
+  }
 }
 
 const sameNumbers = (a: number[], b: number[]): boolean =>
@@ -45,6 +81,13 @@ describe('group codec', () => {
       fc.property(columns, starts, (values, begins) => sameNumbers(roundTrip(values, begins).out, values)),
       { numRuns: 5_000 },
     );
+  });
+
+  test('a series by itself, its values or what they add up to', () => {
+    const alike = fc.array(withNulls(fc.constant(7.5)), { minLength: 1, maxLength: GROUP });
+    fc.assert(fc.property(fc.oneof({ weight: 10, arbitrary: columns }, { weight: 1, arbitrary: alike }), starts, readParts), {
+      numRuns: 1_000,
+    });
   });
 
   test('counters with resets, walks and sparse changes', () => {

@@ -1,6 +1,6 @@
 // Chapters: count, sum, least and greatest of every metric of every series over a run of blocks, so that a summary reads a few of
 // them in place of all rows. The newest blocks have an open one, plain typed arrays to which each seal adds its rows. With enough
-// rows to be small beside them it is closed, which packs it; eight closed ones of a size get a larger one above them.
+// rows to be small beside them it is closed, which packs it; four closed ones of a size get a larger one above them.
 //
 // A chapter that the floor cuts is given up: the ones below it take its place, and below the smallest the rows of the blocks.
 //
@@ -8,12 +8,13 @@
 //   group  := (counts, extremes, sums)*     for each metric of the table; columns of the group codec
 //           | nulls                         for one of which no value is known
 //
-// Extremes are the least and the greatest of a series, one after the other, as if they were a series of two.
+// Extremes are the least and the greatest of a series, one after the other, as if they were a series of two. Of a sum there is what
+// it is above that of as many of the least value.
 
 import { type Aggregate, emptyAggregates } from './aggregate.ts';
 import type { Block, Totals } from './block.ts';
 import { grown } from './columns.ts';
-import { ByteReader, ByteWriter, decodeColumnPart, encodeColumn, encodeNulls, GROUP } from './group-codec.ts';
+import { ByteReader, ByteWriter, decodeColumnPart, encodeColumn, encodeNulls, GROUP, type Packed } from './group-codec.ts';
 
 /** What an open and a closed chapter have in common. */
 export interface Run {
@@ -32,13 +33,13 @@ export interface Run {
 }
 
 /** Chapters of one size that get a larger one. */
-export const FAN_OUT = 8;
-/** Rows for which a chapter is worth its bytes, one to two hundredths of theirs: for the chapter itself, and for each series. */
+export const FAN_OUT = 4;
+/** Rows for which a chapter is worth its bytes, three to five hundredths of theirs: for the chapter itself, and for each series. */
 const ROWS_MIN = 6_400;
-const ROWS_MIN_OF_SERIES = 576;
+const ROWS_MIN_OF_SERIES = 192;
 const GROUP_SERIES = GROUP / 2;
-/** Measured: the object, two views and their buffers. */
-const CHAPTER_BYTES = 600;
+/** Measured: the object, three views and their buffers. */
+const CHAPTER_BYTES = 700;
 const TOTAL_BYTES = 4 + 3 * 8;
 
 const writer = new ByteWriter();
@@ -223,7 +224,7 @@ export class Chapter implements Run {
   /** Memory held, without that of its parts. */
   readonly bytes: number;
   private readonly groups: Uint32Array;
-  private readonly data: Uint8Array;
+  private readonly data: Packed;
 
   /** @param totals by metric, none for one of which no value is known */
   constructor(
@@ -247,8 +248,8 @@ export class Chapter implements Run {
       const length = Math.min(GROUP_SERIES, seriesEnd - i * GROUP_SERIES);
       for (let metric = 0; metric < this.width; metric++) encodeTotals(totals[metric], i * GROUP_SERIES, length);
     }
-    this.data = writer.bytes.slice(0, writer.length);
-    this.bytes = CHAPTER_BYTES + this.data.byteLength + this.groups.byteLength;
+    this.data = writer.packed();
+    this.bytes = CHAPTER_BYTES + this.data.view.byteLength + this.groups.byteLength;
   }
 
   addTo(into: readonly Aggregate[], series: number): number {
@@ -268,7 +269,8 @@ export class Chapter implements Run {
       decodeColumnPart(reader, two, pair, 0);
       decodeColumnPart(reader, one, values, 0);
       if (rows === 0) continue;
-      (into[metric] as Aggregate).addTotals(rows, values[0] as number, pair[0] as number, pair[1] as number);
+      const [min, max] = pair as unknown as [number, number];
+      (into[metric] as Aggregate).addTotals(rows, rows * min + (values[0] as number), min, max);
       known |= 1 << metric;
     }
     return known;
@@ -291,13 +293,17 @@ function encodeTotals(totals: MetricTotals | undefined, first: number, length: n
   encodeColumn(writer, values, everyOtherFirst, 2 * length);
   for (let i = 0; i < length; i++) {
     const known = count[first + i] as number;
-    values[i] = known > 0 ? settled(sum[first + i] as number, known) : Number.NaN;
+    values[i] = known > 0 ? aboveLeast(sum[first + i] as number, known, min[first + i] as number) : Number.NaN;
   }
   encodeColumn(writer, values, allFirst, length);
 }
 
-/** A sum no farther from a whole number of hundredths than adding it up may have moved it is taken for that number, which packs. */
-function settled(sum: number, count: number): number {
-  const hundredths = Math.round(sum * 100) / 100;
-  return !Number.isInteger(sum) && Math.abs(sum - hundredths) <= sum * count * Number.EPSILON ? hundredths : sum;
+/**
+ * What a sum is above that of as many of the least value: a smaller number. One no farther from a whole number of hundredths than
+ * adding it up may have moved it is taken for that number, which packs.
+ */
+function aboveLeast(sum: number, count: number, least: number): number {
+  const above = sum - count * least;
+  const hundredths = Math.round(above * 100) / 100;
+  return Math.abs(above - hundredths) <= sum * count * Number.EPSILON ? hundredths : above;
 }

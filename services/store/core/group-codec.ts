@@ -27,6 +27,8 @@ const SOME_NULL = 8;
 /** Values of a column that are encoded together, at most. */
 export const GROUP = 256;
 const SPARSE = 0x80;
+/** Bits of an integer that four bytes have for certain, wherever in the first it begins. */
+const NARROW = 25;
 const WORD = 2 ** 32;
 /** Widest spread and largest base of packed integers: all arithmetic on them is exact. */
 const SPREAD_MAX = 2 ** 52;
@@ -52,6 +54,13 @@ export class ByteWriter {
 
   clear(): void {
     this.length = 0;
+  }
+
+  /** A copy of what was written. */
+  packed(): Packed {
+    const bytes = new Uint8Array(new ArrayBuffer(this.length + READ_AHEAD_BYTES), 0, this.length);
+    bytes.set(this.bytes.subarray(0, this.length));
+    return packedOf(bytes);
   }
 
   /** Makes sure that `count` more bytes fit. */
@@ -105,15 +114,30 @@ export class ByteWriter {
   }
 }
 
+/** Four bytes are read at once, so there are some more behind the last. */
+export const READ_AHEAD_BYTES = 3;
+
+/** What {@link ByteWriter} wrote, ready to be read. */
+export interface Packed {
+  readonly bytes: Uint8Array;
+  /** Of the same bytes, and {@link READ_AHEAD_BYTES} behind them. */
+  readonly view: DataView;
+}
+
+/** @param bytes which lie in a buffer that goes on for {@link READ_AHEAD_BYTES} */
+export function packedOf(bytes: Uint8Array): Packed {
+  return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length + READ_AHEAD_BYTES) };
+}
+
 /** Reads what {@link ByteWriter} wrote. */
 export class ByteReader {
   readonly bytes: Uint8Array;
+  readonly view: DataView;
   offset: number;
-  /** Made for the first float: it costs as much as reading a column, and most readers need none. */
-  private view: DataView | null = null;
 
-  constructor(bytes: Uint8Array, offset = 0) {
+  constructor({ bytes, view }: Packed, offset = 0) {
     this.bytes = bytes;
+    this.view = view;
     this.offset = offset;
   }
 
@@ -141,7 +165,6 @@ export class ByteReader {
   }
 
   float(): number {
-    this.view ??= new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     const value = this.view.getFloat64(this.offset, true);
     this.offset += 8;
     return value;
@@ -160,16 +183,11 @@ export class ByteReader {
 
   /** The integer of up to 32 bits that begins at a bit. */
   bitsFrom(bit: number, width: number): number {
-    const { bytes } = this;
-    let at = bit >>> 3;
-    let held = 8 - (bit & 7);
-    let value = (bytes[at] as number) >>> (bit & 7);
-    if (width <= 24) {
-      for (; held < width; held += 8) value |= (bytes[++at] as number) << held;
-      return value & ((1 << width) - 1);
-    }
-    for (; held < width; held += 8) value += (bytes[++at] as number) * 2 ** held;
-    return width === 32 ? value % WORD : value % 2 ** width;
+    const { view } = this;
+    if (width <= NARROW) return (view.getUint32(bit >>> 3, true) >>> (bit & 7)) & ((1 << width) - 1);
+    const low = (view.getUint32(bit >>> 3, true) >>> (bit & 7)) & 0xffff;
+    const rest = bit + 16;
+    return low + ((view.getUint32(rest >>> 3, true) >>> (rest & 7)) & ((1 << (width - 16)) - 1)) * 0x1_0000;
   }
 
   /** Steps over a bitmap. @returns where it starts, for {@link ByteReader.bit} */
@@ -648,33 +666,15 @@ function unpackWords(
     out.fill(base, at, at + count);
     return;
   }
-  if (count === 0) return;
-  const { bytes } = reader;
-  let offset = Math.floor(fromBit / 8);
-  const skipped = fromBit % 8;
-  let bits = 8 - skipped;
-  let held = (bytes[offset++] as number) >>> skipped;
-  const low = width > 24 ? 16 : width;
-  const high = width - low;
-  const lowMask = (1 << low) - 1;
-  const highMask = high === 0 ? 0 : (1 << high) - 1;
-  for (let i = at; i < at + count; i++) {
-    while (bits < low) {
-      held |= (bytes[offset++] as number) << bits;
-      bits += 8;
-    }
-    let value = held & lowMask;
-    held >>>= low;
-    bits -= low;
-    if (high > 0) {
-      while (bits < high) {
-        held |= (bytes[offset++] as number) << bits;
-        bits += 8;
-      }
-      value += (held & highMask) * 0x10000;
-      held >>>= high;
-      bits -= high;
-    }
+  const { view } = reader;
+  let bit = fromBit;
+  if (width <= NARROW && factor === 1) {
+    const mask = (1 << width) - 1;
+    for (let i = at; i < at + count; i++, bit += width) out[i] = base + ((view.getUint32(bit >>> 3, true) >>> (bit & 7)) & mask);
+    return;
+  }
+  for (let i = at; i < at + count; i++, bit += width) {
+    const value = reader.bitsFrom(bit, width);
     out[i] = factor === 1 ? base + value : (out[i] as number) + value * factor;
   }
 }

@@ -15,6 +15,7 @@ import {
   atOnce,
   type BatchList,
   type Block,
+  batchesInPanels,
   decodeBatches,
   decodeBlock,
   decodeBlockInSteps,
@@ -157,7 +158,8 @@ export class Window {
   private bytesAtMost(): number {
     const headBytes = Math.max(this.headBytesMax, this.headBytesWanted, this.decodedBytesMax);
     // Of the head and the scratch arrays, one has those of the head.
-    const arrays = this.lentForms !== null ? Math.max(headBytes, this.scratch.bytes) : Math.max(headBytes, this.head.bytes) + this.scratch.bytes;
+    const arrays =
+      this.lentForms !== null ? Math.max(headBytes, this.scratch.bytes) : Math.max(headBytes, this.head.bytes) + this.scratch.bytes;
     const openChapter = Math.max(this.openChapterBytes() ?? 0, this.openChapter?.bytes ?? 0);
     return arrays + this.blockBytes + this.chapterBytes + openChapter + this.catalog.bytes + this.duplicates.bytes;
   }
@@ -666,14 +668,15 @@ export class Window {
 
   private firstInBlockSince(block: Block, cutoffMs: number): number {
     if (block.firstArrivalMs >= cutoffMs) return Math.max(this.floor, block.from);
-    const { seq, arrival } = decodeBatches(block, [...block.panels.source.keys()]);
-    for (let i = 0; i < seq.length; i++) if ((arrival[i] as number) >= cutoffMs) return Math.max(this.floor, seq[i] as number);
-    return block.to;
+    const { seq, arrival } = batchesInPanels(block);
+    let first = block.to;
+    for (let i = 0; i < seq.length; i++) if ((arrival[i] as number) >= cutoffMs) first = Math.min(first, seq[i] as number);
+    return Math.max(this.floor, first);
   }
 
   private removeBatches(block: Block, end: number): void {
     const { catalog } = this;
-    const list = decodeBatches(block, [...block.panels.source.keys()]);
+    const list = batchesInPanels(block);
     for (let i = 0; i < list.seq.length; i++) {
       const seq = list.seq[i] as number;
       if (seq < this.floor || seq >= end) continue;
