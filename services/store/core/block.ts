@@ -42,8 +42,9 @@ export interface Block extends Arrays {
   readonly rows: number;
   /** Metrics that its rows have, from the beginning of the table. */
   readonly width: number;
-  /** What they have as columns, by metric. */
+  /** What they have as columns, by metric, and what arrays for them take. */
   readonly forms: readonly Form[];
+  readonly decodedBytes: number;
   readonly firstArrivalMs: number;
   readonly lastArrivalMs: number;
   readonly minTs: number;
@@ -143,6 +144,7 @@ export function* encodeBlockInSteps(
     rows: columns.rows,
     width: columns.metrics.length,
     forms: columns.forms,
+    decodedBytes: columns.bytesUsed,
     firstArrivalMs: columns.arrival[0] as number,
     lastArrivalMs: columns.arrival[columns.batches - 1] as number,
     minTs: panels.minTs.reduce((least, ts) => Math.min(least, ts), Number.POSITIVE_INFINITY),
@@ -527,7 +529,7 @@ function orderOf(values: Float64Array): Float64Array {
  * @param bytesMax for the arrays, unless the rows need more
  */
 export function decodeBlock(block: Block, catalog: Catalog, columns: Columns, bytesMax: number): void {
-  atOnce(decodeBlockInSteps(block, catalog, columns, Math.max(bytesMax, Columns.bytesFor(block.batches, block.rows, block.forms))));
+  atOnce(decodeBlockInSteps(block, catalog, columns, Math.max(bytesMax, block.decodedBytes)));
 }
 
 /** Takes all steps, and gives back what the last one does. */
@@ -641,7 +643,7 @@ function batchesWithin(
   bytesMax: number,
   from: number,
 ): { first: number; end: number; rows: number } {
-  if (Columns.bytesFor(block.batches, block.rows, block.forms) <= bytesMax) return { first: 0, end: block.batches, rows: block.rows };
+  if (block.decodedBytes <= bytesMax) return { first: 0, end: block.batches, rows: block.rows };
   let first = 0;
   while ((list.seq[order[first] as number] as number) < from) first++;
   let rows = 0;

@@ -308,10 +308,10 @@ export class Window {
     if (oldest !== undefined && oldest === this.decoded?.block) return;
     this.clearScratch();
     if (oldest === undefined) return;
-    if (!this.hasRoomFor(this.sealBytes + decodedBytes(oldest))) yield* this.sealingUpTo(this.next);
+    if (!this.hasRoomFor(this.sealBytes + oldest.decodedBytes)) yield* this.sealingUpTo(this.next);
     if (this.head.batches === 0) this.lendHead();
     const block = this.blocks[0] as Block;
-    const wanted = this.lentForms === null ? decodedBytes(block) : Math.max(this.headBytesMax, decodedBytes(block));
+    const wanted = this.lentForms === null ? block.decodedBytes : Math.max(this.headBytesMax, block.decodedBytes);
     // After blocks that were larger than expected there may not be that much.
     const free = this.budgetBytes - this.bytes.total + this.scratch.bytes;
     const { changes } = this;
@@ -561,7 +561,7 @@ export class Window {
   private keepBlock(block: Block): void {
     this.blocks.push(block);
     this.blockBytes += block.bytes;
-    this.decodedBytesMax = Math.max(this.decodedBytesMax, decodedBytes(block));
+    this.decodedBytesMax = Math.max(this.decodedBytesMax, block.decodedBytes);
   }
 
   /** Clears the head, which has been sealed. */
@@ -695,7 +695,7 @@ export class Window {
   private dropOldest(block: Block): void {
     this.blocks.shift();
     this.blockBytes -= block.bytes;
-    this.decodedBytesMax = this.blocks.reduce((most, one) => Math.max(most, decodedBytes(one)), 0);
+    this.decodedBytesMax = this.blocks.reduce((most, one) => Math.max(most, one.decodedBytes), 0);
     this.catalog.release(new Set(block.panels.source), new Set(block.panels.shape));
     this.sweepWhenTurnedOver();
   }
@@ -776,11 +776,6 @@ export class Window {
     if (from > 0) slice.shift(from, count);
     return { count: count - from, columns: slice };
   }
-}
-
-/** What the arrays take that a block is decoded into. */
-function decodedBytes({ batches, rows, forms }: Block): number {
-  return Columns.bytesFor(batches, rows, forms);
 }
 
 /** Metrics that a batch brings, from the beginning of the table up to its last extra one. */
