@@ -267,7 +267,6 @@ export class StoreShard {
     const turns = new Turns();
     for (const [i, message] of messages.entries()) {
       leftBytes -= message.data.length;
-      this.reader.unfinishedBytes = leftBytes;
       window.pullBytes = leftBytes + this.reader.bufferedBytes;
       if (message.seq < window.next) {
         if (this.role === 'follower') continue; // the window has moved on to another writer's floor

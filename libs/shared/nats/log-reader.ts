@@ -6,8 +6,8 @@
 // deleted consumer, a restarted server, a message that is not the next one delivered, positions that are left out: only what is
 // left out again is believed to be gone.
 //
-// At most one pull request is out at a time. While messages that were handed out are being worked off, the next one asks for what is
-// left of `bytesMax`: so that is the most there is in memory, handed out or not, but for a single larger message.
+// At most one pull request is out at a time and the next goes out when its messages have been taken, so what is held in
+// memory is at most one request's worth: `messagesMax` messages and, but for a single larger message, `bytesMax` bytes.
 
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, type MsgHdrs, nanos, type Subscription } from 'nats';
 import type { Logger } from '#shared/runtime/logging';
@@ -75,10 +75,6 @@ export class LogReader {
   private requests = 0;
   private received: LogMessage[] = [];
   private receivedBytes = 0;
-  /** Payload bytes that whoever pulled is working off; until the next pull. */
-  private handedOutBytes = 0;
-  /** Messages in the stream behind the last one received. */
-  private pending = 0;
   private heardMs = 0;
   /** Sequence of a message before which positions were left out, until it comes again. */
   private suspect: number | null = null;
@@ -111,7 +107,6 @@ export class LogReader {
    */
   async pull(timeoutMs: number): Promise<LogMessage[]> {
     const deadlineMs = Date.now() + timeoutMs;
-    this.handedOutBytes = 0;
     while (!this.isClosed) {
       if (this.received.length > 0) return this.take();
       const leftMs = deadlineMs - Date.now();
@@ -130,12 +125,6 @@ export class LogReader {
       if (this.received.length === 0) await this.waitForNews(Math.min(leftMs, silenceLeftMs));
     }
     return [];
-  }
-
-  /** Of what was handed out, so many payload bytes are not worked off yet. All are when the next pull comes, without being told. */
-  set unfinishedBytes(bytes: number) {
-    this.handedOutBytes = bytes;
-    this.requestAhead();
   }
 
   /** Reads on from another position; what was received and not taken is thrown away. */
@@ -159,10 +148,8 @@ export class LogReader {
 
   private take(): LogMessage[] {
     const messages = this.received;
-    this.handedOutBytes = this.receivedBytes;
     this.received = [];
     this.receivedBytes = 0;
-    this.requestAhead();
     return messages;
   }
 
@@ -198,24 +185,16 @@ export class LogReader {
     this.consumer?.subscription.unsubscribe();
     this.consumer = null;
     this.request = null;
-    this.pending = 0;
   }
 
-  /** While the last messages are worked off, the next are on their way, unless there is little room for them. */
-  private requestAhead(): void {
-    if (this.request !== null || this.isNextOversize || this.pending === 0) return;
-    const freeBytes = this.options.bytesMax - this.handedOutBytes - this.receivedBytes;
-    if (freeBytes >= this.options.bytesMax / 2) this.sendRequest(freeBytes);
-  }
-
-  private sendRequest(bytes = this.options.bytesMax): void {
+  private sendRequest(): void {
     const consumer = this.consumer;
     if (consumer === null) return;
     const messages = this.isNextOversize ? 1 : this.options.messagesMax;
     const request: Request = { reply: `${consumer.inbox}.${++this.requests}`, messages, received: 0 };
     const body = {
       batch: messages,
-      ...(this.isNextOversize ? {} : { max_bytes: Math.floor(bytes) }),
+      ...(this.isNextOversize ? {} : { max_bytes: this.options.bytesMax }),
       expires: nanos(EXPIRES_MS),
       idle_heartbeat: nanos(HEARTBEAT_MS),
     };
@@ -268,11 +247,7 @@ export class LogReader {
       pending: place.pending,
     });
     this.receivedBytes += message.data.length;
-    this.pending = place.pending;
-    if (this.request !== null && ++this.request.received >= this.request.messages) {
-      this.request = null;
-      this.requestAhead();
-    }
+    if (this.request !== null && ++this.request.received >= this.request.messages) this.request = null;
     this.scheduleWake();
   }
 
@@ -282,7 +257,6 @@ export class LogReader {
     this.request = null;
     if (status === 409 && /max ?bytes/i.test(description)) {
       if (request.received === 0) this.isNextOversize = true;
-      this.requestAhead();
     } else if (status !== 404 && status !== 408) {
       this.options.logger.debug({ stream: this.stream, status, description }, 'the consumer is gone, making it anew');
       this.dropConsumer();
