@@ -159,6 +159,13 @@ export class MetricColumn {
     }
   }
 
+  /** Copies the values of some rows to the start of `into`, NaN for null. */
+  read(rows: Uint32Array, count: number, into: Float64Array): void {
+    if (this.form === NOTHING) into.fill(Number.NaN, 0, count);
+    this.gather(rows, count, into);
+    if (this.divisor !== 1) for (let i = 0; i < count; i++) into[i] = (into[i] as number) / this.divisor;
+  }
+
   fillNull(start: number, count: number): void {
     if (this.hasWords) this.words.fill(NULL_WORD, start, start + count);
     else if (this.form === FLOATS) this.floats.fill(Number.NaN, start, start + count);

@@ -370,12 +370,16 @@ class Accumulator {
   /** Looks for last values among the rows of a slice that are not older than `fromMs`. */
   keepLasts({ count, columns }: Slice, fromMs: number): void {
     const { ts, seq } = columns;
+    let isAscending = true;
+    for (let row = 1; row < count; row++) if ((ts[row] as number) < (ts[row - 1] as number)) isAscending = false;
     for (let metric = 0; metric < columns.metrics.length; metric++) {
       const values = columns.metrics[metric] as Float64Array;
       let newest = -1;
       let newestTs = Math.max(fromMs, this.lastTs[metric] as number);
-      for (let row = 0; row < count; row++) {
-        if ((ts[row] as number) < newestTs || Number.isNaN(values[row] as number)) continue;
+      for (let row = count - 1; row >= 0; row--) {
+        if (isAscending && (newest !== -1 || (ts[row] as number) < newestTs)) break;
+        // Of rows of the same time the last one.
+        if (Number.isNaN(values[row] as number) || (ts[row] as number) < newestTs || (newest !== -1 && ts[row] === newestTs)) continue;
         newest = row;
         newestTs = ts[row] as number;
       }

@@ -744,26 +744,23 @@ export class Window {
 
   private headSlice({ sources, placeIn }: SeriesReading): Slice | null {
     const { head, slice } = this;
-    const rows: number[] = [];
-    const batches: number[] = [];
+    const rows = new Uint32Array(head.batches);
+    const batches = new Uint32Array(head.batches);
+    let count = 0;
     for (let i = 0; i < head.batches; i++) {
       if (!sources.includes(head.source[i] as number)) continue;
       const place = placeIn(head.shape[i] as number);
       if (place === -1) continue;
-      batches.push(i);
-      rows.push((head.rowStart[i] as number) + place);
+      batches[count] = i;
+      rows[count++] = (head.rowStart[i] as number) + place;
     }
-    const count = rows.length;
     slice.reserve(count, head.metrics.length);
     for (let i = 0; i < count; i++) {
       slice.seq[i] = head.seq[batches[i] as number] as number;
       slice.ts[i] = head.ts[batches[i] as number] as number;
       slice.incarnation[i] = head.incarnation[rows[i] as number] as number;
     }
-    slice.metrics.forEach((target, metric) => {
-      const from = head.metrics[metric] as MetricColumn;
-      for (let i = 0; i < count; i++) target[i] = from.at(rows[i] as number);
-    });
+    for (const [metric, target] of slice.metrics.entries()) (head.metrics[metric] as MetricColumn).read(rows, count, target);
     return this.cutBelowFloor(count);
   }
 
