@@ -73,6 +73,15 @@ describe('summary', () => {
     });
   });
 
+  test('of samples of the same time the one that came last is the latest, also before a late one', () => {
+    const values = [30, 20, 10];
+    const times = [2, 2, 1];
+    const window = windowOf(
+      values.map((value, i) => batch({ tick: i, ts: EPOCH_MS + (times[i] as number), metrics: { cpu_percent: value } })),
+    );
+    expect(summary(window, 'h1', 'api', undefined, RETENTION_MS)?.latest_cpu_percent).toBe(20);
+  });
+
   test('of many blocks with many units is what the rows say, wherever the floor and the request cut a block', () => {
     const names = ['a', 'b', 'c'];
     const cpuOf = (tick: number, unit: number) => (tick % 7 === unit ? null : ((tick * 7919 + unit * 104_729) % 10_000) / 100);
