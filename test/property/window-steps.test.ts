@@ -116,3 +116,26 @@ test('work in steps', () => {
   );
   expect(interrupted, 'looked at between two steps').toBeGreaterThan(100);
 }, 120_000);
+
+/** A window that has to evict while its head has rows for several steps. */
+function fullWithRowsInHead(): Window {
+  const window = new Window({ budgetBytes: 1 << 20, floor: 1 });
+  const trace = syntheticTrace({ series: SERIES });
+  let seq = 1;
+  while (!window.needsRoom() || window.head.rows < 1_500) for (const one of trace.take(SERIES)) window.append(one, seq++, one.ts, one.ts);
+  return window;
+}
+
+test.each<[string, (window: Window) => void]>([
+  ['the rows are read at once', (window) => window.oldestRows(window.oldestBlockEnd())],
+  ['everything is evicted', (window) => window.evictTo(window.next)],
+  ['a block is evicted', (window) => window.evictTo(window.oldestBlockEnd())],
+])('reading that begins with sealing is given up when meanwhile %s', (_, change) => {
+  const window = fullWithRowsInHead();
+  const steps = window.readOldest(window.oldestBlockEnd());
+  expect(steps.next().done, 'it takes several steps').toBe(false);
+  change(window);
+  for (const _ of steps);
+  const inPieces = window.pieces().reduce((sum, piece) => sum + (piece ?? window.head).rows, 0);
+  expect(inPieces).toBe(window.rows);
+});

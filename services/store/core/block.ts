@@ -558,6 +558,7 @@ export function* decodeBlockInSteps(
   const list = batchesInPanels(block);
   const order = orderOf(list.seq);
   const { first, end, rows } = batchesWithin(block, catalog, list, order, bytesMax, from);
+  if (first === end) return block.to; // it ends with empty places
   const isWhole = end - first === block.batches;
   columns.reserveMore(end - first, rows, block.forms, bytesMax);
   for (const [metric, column] of columns.metrics.entries())

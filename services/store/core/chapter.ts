@@ -305,5 +305,5 @@ function encodeTotals(totals: MetricTotals | undefined, first: number, length: n
 function aboveLeast(sum: number, count: number, least: number): number {
   const above = sum - count * least;
   const hundredths = Math.round(above * 100) / 100;
-  return Math.abs(above - hundredths) <= sum * count * Number.EPSILON ? hundredths : above;
+  return !Number.isInteger(above) && Math.abs(above - hundredths) <= sum * count * Number.EPSILON ? hundredths : above;
 }

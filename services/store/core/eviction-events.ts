@@ -26,7 +26,8 @@ export interface EvictionPlan {
 }
 
 /**
- * The events that move the floor from where it is to the end of the window's first block, at most to `plan.to`.
+ * The events that move the floor from where it is towards `plan.to`: to the end of the window's first block, or of those of its rows
+ * that there was memory for.
  * Lazy: a body is made when it is asked for. The window must not change in between.
  */
 export function* evictionEvents(

@@ -144,7 +144,7 @@ export class Window {
   /**
    * True when something has to be evicted before `growthBytes` more are taken. Eviction takes time, so what may come in the
    * meantime is counted as if it were there: a full head, the next block, a full pull buffer. So `bytes` itself is never above
-   * the budget, unless a single batch is larger than that.
+   * the budget, unless single batches are larger than the head.
    */
   needsRoom(growthBytes = 0): boolean {
     return !this.hasRoomFor(this.sealBytes + growthBytes) || this.duplicates.rangeCount > DUPLICATE_RANGES_MAX;
@@ -303,19 +303,19 @@ export class Window {
    * head have been: a head that has some is sealed first, unless there is room for both.
    */
   *readOldest(to: number): Generator<void, void> {
-    if (this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to) yield* this.sealingUpTo(this.next);
+    const isInHead = this.blocks.length === 0 || to > (this.blocks.at(-1) as Block).to;
+    if (isInHead && !(yield* this.sealingUpTo(this.next))) return;
     const oldest = this.blocks[0];
     if (oldest !== undefined && oldest === this.decoded?.block) return;
     this.clearScratch();
     if (oldest === undefined) return;
-    if (!this.hasRoomFor(this.sealBytes + oldest.decodedBytes)) yield* this.sealingUpTo(this.next);
+    if (!this.hasRoomFor(this.sealBytes + oldest.decodedBytes) && !(yield* this.sealingUpTo(this.next))) return;
     if (this.head.batches === 0) this.lendHead();
     const block = this.blocks[0] as Block;
     const wanted = this.lentForms === null ? block.decodedBytes : Math.max(this.headBytesMax, block.decodedBytes);
     // After blocks that were larger than expected there may not be that much.
-    const free = this.budgetBytes - this.bytes.total + this.scratch.bytes;
     const { changes } = this;
-    const steps = decodeBlockInSteps(block, this.catalog, this.scratch, Math.min(wanted, free), this.floor);
+    const steps = decodeBlockInSteps(block, this.catalog, this.scratch, Math.min(wanted, this.scratchBytesMax), this.floor);
     let step = steps.next();
     for (; !step.done; step = steps.next()) {
       yield;
@@ -504,7 +504,8 @@ export class Window {
     atOnce(this.sealingUpTo(to));
   }
 
-  private *sealingUpTo(to: number): Generator<void, void> {
+  /** @returns false when it was given up */
+  private *sealingUpTo(to: number): Generator<void, boolean> {
     const { head } = this;
     const changes = ++this.changes;
     // Left by a sealing that was given up.
@@ -512,12 +513,12 @@ export class Window {
     if (head.batches === 0) {
       // Empty places at the end of a block belong to it, so that blocks stay contiguous.
       const last = this.blocks.at(-1);
-      if (last === undefined) return;
+      if (last === undefined) return true;
       const longer = { ...last, to };
       if (this.decoded?.block === last) this.decoded = { block: longer, to: this.decoded.to === last.to ? to : this.decoded.to };
       this.blocks[this.blocks.length - 1] = longer;
       this.headFrom = to;
-      return;
+      return true;
     }
     const chapter = this.chapterOfHead();
     chapter?.begin(this.catalog.seriesEnd);
@@ -525,7 +526,7 @@ export class Window {
     let step = steps.next();
     for (; !step.done; step = steps.next()) {
       yield;
-      if (this.changes !== changes) return;
+      if (this.changes !== changes) return false;
     }
     const block = step.value;
     chapter?.addBlock(block);
@@ -537,13 +538,20 @@ export class Window {
     this.mergeNewest();
     if (this.openChapter?.isWorthClosing) this.closeChapter(this.openChapter, to);
     // More than was kept free for the block and its chapter: the arrays make up for that until something is evicted.
-    if (this.bytesAtMost() + this.pullBytes > this.budgetBytes) head.clear(0);
+    if (!this.hasRoomFor(0)) head.clear(0);
+    return true;
   }
 
   /** The head is empty: its arrays are used for other rows, until {@link Window.clearScratch}. */
   private lendHead(): void {
     this.lentForms = this.head.forms;
     [this.head, this.scratch] = [this.scratch, this.head];
+  }
+
+  /** With what is pulled as large as it may be. */
+  private get scratchBytesMax(): number {
+    const pull = Math.max(this.pullBytesMax, this.pullBytes) - this.pullBytes;
+    return this.budgetBytes - this.bytes.total - pull + this.scratch.bytes;
   }
 
   private clearScratch(): void {
@@ -553,7 +561,7 @@ export class Window {
       this.scratch.clear(0);
       return;
     }
-    this.scratch.clear(this.headBytesMax, this.lentForms);
+    this.scratch.clear(Math.min(this.headBytesMax, this.scratchBytesMax), this.lentForms);
     [this.head, this.scratch] = [this.scratch, this.head];
     this.lentForms = null;
   }
@@ -644,7 +652,7 @@ export class Window {
 
   /**
    * Blocks sealed by age may be small, and every block has a price. The newest two become one while they are of like size and
-   * fit the scratch arrays: each row is rewritten a logarithmic number of times. Only blocks of one chapter are merged.
+   * fit the arrays of the head: each row is rewritten a logarithmic number of times. Only blocks of one chapter are merged.
    */
   private mergeNewest(): void {
     const from = Math.max(this.floor, this.openChapter?.from ?? this.chapters.at(-1)?.to ?? 0);
