@@ -65,7 +65,9 @@ async function drain({ outbox, spool }: ReturnType<typeof spoolWith>): Promise<E
 }
 
 const filesOf = (spool: Spool): string[] => readdirSync(spool.directory).toSorted();
-const bytesOf = (spool: Spool): number => filesOf(spool).reduce((sum, name) => sum + statSync(join(spool.directory, name)).size, 0);
+/** A file may be sealed under another name between being listed and being looked at. */
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+const bytesOf = (spool: Spool): number => filesOf(spool).reduce((sum, name) => sum + sizeOf(join(spool.directory, name)), 0);
 const late = ({ id, payload, rows }: EncodedBatch) => ({
   id,
   rows,
