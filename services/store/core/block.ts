@@ -499,6 +499,16 @@ export function emptyBatches(count: number): BatchList {
   };
 }
 
+/** Copies a batch from a place in one list, which columns are, too, to a place in another. */
+export function copyBatch(from: BatchList, at: number, into: BatchList, to: number): void {
+  into.seq[to] = from.seq[at] as number;
+  into.ts[to] = from.ts[at] as number;
+  into.arrival[to] = from.arrival[at] as number;
+  into.tick[to] = from.tick[at] as number;
+  into.source[to] = from.source[at] as number;
+  into.shape[to] = from.shape[at] as number;
+}
+
 function sortedBySeq(list: BatchList): BatchList {
   const ranks = orderOf(list.seq);
   const floats = (column: Float64Array): Float64Array => Float64Array.from(ranks, (i) => column[i] as number);
@@ -567,12 +577,7 @@ export function* decodeBlockInSteps(
   for (let i = first; i < end; i++) {
     const at = order[i] as number;
     const batch = columns.batches++;
-    columns.seq[batch] = list.seq[at] as number;
-    columns.ts[batch] = list.ts[at] as number;
-    columns.arrival[batch] = list.arrival[at] as number;
-    columns.tick[batch] = list.tick[at] as number;
-    columns.source[batch] = list.source[at] as number;
-    columns.shape[batch] = list.shape[at] as number;
+    copyBatch(list, at, columns, batch);
     columns.rowStart[batch] = columns.rows;
     rowStart[at] = columns.rows;
     columns.rows += catalog.shape(list.shape[at] as number).length;

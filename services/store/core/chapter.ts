@@ -269,8 +269,8 @@ export class Chapter implements Run {
       decodeColumnPart(reader, two, pair, 0);
       decodeColumnPart(reader, one, values, 0);
       if (rows === 0) continue;
-      const [min, max] = pair as unknown as [number, number];
-      (into[metric] as Aggregate).addTotals(rows, rows * min + (values[0] as number), min, max);
+      const min = pair[0] as number;
+      (into[metric] as Aggregate).addTotals(rows, rows * min + (values[0] as number), min, pair[1] as number);
       known |= 1 << metric;
     }
     return known;

@@ -102,7 +102,7 @@ export class MetricColumn {
         nulls++;
         continue;
       }
-      const word = divisor === 1 ? wordOfWhole(value) : wordOf(value, divisor);
+      const word = wordOf(value, divisor);
       if (word === NULL_WORD) return false;
       words[start + i] = word;
     }
@@ -244,12 +244,6 @@ export function joinedForms(a: readonly Form[], b: readonly Form[]): Form[] {
 function wordOf(value: number, divisor: number): number {
   const word = nearestWord(value, divisor);
   return word / divisor === value ? word : NULL_WORD;
-}
-
-/** As {@link wordOf} with a divisor of 1. */
-function wordOfWhole(value: number): number {
-  const word = value >>> 0;
-  return word === value ? word : NULL_WORD;
 }
 
 /** @param value known to be a word; of another, any word */

@@ -377,9 +377,10 @@ class Accumulator {
       let newest = -1;
       let newestTs = Math.max(fromMs, this.lastTs[metric] as number);
       for (let row = count - 1; row >= 0; row--) {
-        if (isAscending && (newest !== -1 || (ts[row] as number) < newestTs)) break;
         // Of rows of the same time the last one.
-        if (Number.isNaN(values[row] as number) || (ts[row] as number) < newestTs || (newest !== -1 && ts[row] === newestTs)) continue;
+        const isNewer = newest === -1 ? (ts[row] as number) >= newestTs : (ts[row] as number) > newestTs;
+        if (!isNewer && isAscending) break;
+        if (!isNewer || Number.isNaN(values[row] as number)) continue;
         newest = row;
         newestTs = ts[row] as number;
       }

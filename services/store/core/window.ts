@@ -16,6 +16,7 @@ import {
   type BatchList,
   type Block,
   batchesInPanels,
+  copyBatch,
   decodeBatches,
   decodeBlock,
   decodeBlockInSteps,
@@ -152,7 +153,11 @@ export class Window {
 
   /** Beside what is held, with the head and what is pulled as large as they may be. */
   private hasRoomFor(bytes: number): boolean {
-    return this.bytesAtMost() + Math.max(this.pullBytesMax, this.pullBytes) + bytes <= this.budgetBytes;
+    return this.bytesAtMost() + this.pullBytesAtMost + bytes <= this.budgetBytes;
+  }
+
+  private get pullBytesAtMost(): number {
+    return Math.max(this.pullBytesMax, this.pullBytes);
   }
 
   private bytesAtMost(): number {
@@ -314,14 +319,20 @@ export class Window {
     const block = this.blocks[0] as Block;
     const wanted = this.lentForms === null ? block.decodedBytes : Math.max(this.headBytesMax, block.decodedBytes);
     // After blocks that were larger than expected there may not be that much.
+    const bytesMax = Math.min(wanted, this.scratchBytesMax);
+    const end = yield* this.unlessChanged(decodeBlockInSteps(block, this.catalog, this.scratch, bytesMax, this.floor));
+    if (end !== null) this.decoded = { block, to: end };
+  }
+
+  /** Takes steps, and gives back what the last one does; null when the window changes meanwhile. */
+  private *unlessChanged<Result>(steps: Generator<void, Result>): Generator<void, Result | null> {
     const { changes } = this;
-    const steps = decodeBlockInSteps(block, this.catalog, this.scratch, Math.min(wanted, this.scratchBytesMax), this.floor);
-    let step = steps.next();
-    for (; !step.done; step = steps.next()) {
+    for (;;) {
+      const step = steps.next();
+      if (step.done) return step.value;
       yield;
-      if (this.changes !== changes) return;
+      if (this.changes !== changes) return null;
     }
-    this.decoded = { block, to: step.value };
   }
 
   /** Moves the floor up to `to`: everything below has left the window. */
@@ -507,7 +518,7 @@ export class Window {
   /** @returns false when it was given up */
   private *sealingUpTo(to: number): Generator<void, boolean> {
     const { head } = this;
-    const changes = ++this.changes;
+    this.changes++;
     // Left by a sealing that was given up.
     if (this.openChapter?.isWhole === false) this.openChapter = null;
     if (head.batches === 0) {
@@ -522,13 +533,8 @@ export class Window {
     }
     const chapter = this.chapterOfHead();
     chapter?.begin(this.catalog.seriesEnd);
-    const steps = encodeBlockInSteps(head, this.catalog, this.headFrom, to, chapter);
-    let step = steps.next();
-    for (; !step.done; step = steps.next()) {
-      yield;
-      if (this.changes !== changes) return false;
-    }
-    const block = step.value;
+    const block = yield* this.unlessChanged(encodeBlockInSteps(head, this.catalog, this.headFrom, to, chapter));
+    if (block === null) return false;
     chapter?.addBlock(block);
     this.headFrom = to;
     this.keepBlock(block);
@@ -550,8 +556,8 @@ export class Window {
 
   /** With what is pulled as large as it may be. */
   private get scratchBytesMax(): number {
-    const pull = Math.max(this.pullBytesMax, this.pullBytes) - this.pullBytes;
-    return this.budgetBytes - this.bytes.total - pull + this.scratch.bytes;
+    const others = this.bytes.total - this.pullBytes - this.scratch.bytes;
+    return this.budgetBytes - others - this.pullBytesAtMost;
   }
 
   private clearScratch(): void {
@@ -738,15 +744,7 @@ export class Window {
     const wanted: number[] = [];
     for (let i = 0; i < head.batches; i++) if (sources.has(head.source[i] as number)) wanted.push(i);
     const list = emptyBatches(wanted.length);
-    for (let i = 0; i < wanted.length; i++) {
-      const batch = wanted[i] as number;
-      list.seq[i] = head.seq[batch] as number;
-      list.ts[i] = head.ts[batch] as number;
-      list.arrival[i] = head.arrival[batch] as number;
-      list.tick[i] = head.tick[batch] as number;
-      list.source[i] = head.source[batch] as number;
-      list.shape[i] = head.shape[batch] as number;
-    }
+    for (const [i, batch] of wanted.entries()) copyBatch(head, batch, list, i);
     return list;
   }
 
