@@ -5,7 +5,8 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { type Batch, parseBatch } from '#shared/contract/batch';
+import type { Batch } from '#shared/contract/batch';
+import { parseBatch } from '#shared/contract/batch-reader';
 import { LogReader } from '#shared/nats/log-reader';
 import { createLogger } from '#shared/runtime/logging';
 import { pause } from '#shared/runtime/wait';

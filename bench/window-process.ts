@@ -6,7 +6,8 @@
 // time right before they are taken, as in the store, and outside of the time.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Batch, encodeBatch, parseBatch } from '#shared/contract/batch';
+import { type Batch, encodeBatch } from '#shared/contract/batch';
+import { parseBatch } from '#shared/contract/batch-reader';
 import type { UnitInfo } from '#shared/contract/queries';
 import { evictionEvents } from '../services/store/core/eviction-events.ts';
 import { Window } from '../services/store/core/window.ts';

@@ -4,7 +4,8 @@
 // So memory is bounded by construction: what does not fit is not pulled. The floor moves only when JetStream has
 // acknowledged the events that carry the rows below it, and the log is purged only below the floor.
 
-import { parseBatch, type RejectReason } from '#shared/contract/batch';
+import type { RejectReason } from '#shared/contract/batch';
+import { parseBatch } from '#shared/contract/batch-reader';
 import { EVICTION_BYTES_MAX, type EvictionEvent, type EvictionHead, type EvictionReason, type SeqRange } from '#shared/contract/eviction';
 import { type Health, QueryError, type StoreCustody, type StoreInfo } from '#shared/contract/queries';
 import { EVENT_HEADER, parseRemoval } from '#shared/contract/removal';
@@ -300,7 +301,7 @@ export class StoreShard {
     const { window } = this;
     const event = message.headers?.get(EVENT_HEADER) ?? '';
     if (event !== '') return this.remove(event, message);
-    const parsed = parseBatch(message.data, this.link.subjects.hostOfSamples(message.subject));
+    const parsed = parseBatch(message.data, this.link.subjects.hostOfSamples(message.subject), window.knownUnits);
     if (!parsed.ok) {
       window.skip(message.seq);
       this.reject(parsed.reason, parsed.detail, message);

@@ -3,7 +3,8 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Batch, encodeBatch, type Parsed, parseBatch } from '#shared/contract/batch';
+import { type Batch, checkBatch, encodeBatch } from '#shared/contract/batch';
+import { parseBatch } from '#shared/contract/batch-reader';
 import { checkEvictionBody, EVICTION_HEADERS, evictionHeaders, isFromStore, parseEvictionHead } from '#shared/contract/eviction';
 import { METRIC_NAMES } from '#shared/contract/metrics';
 import { formatRow, parseRow, rowPrefix, sampleOfRow } from '#shared/contract/row';
@@ -85,44 +86,104 @@ describe('batches', () => {
     expect(accepted).toBeGreaterThan(20);
   });
 
-  test('what is read without the schema is what the schema reads', () => {
+  test('what is read without the schema is what the schema reads, whatever units are known', () => {
     let accepted = 0;
+    let recognized = 0;
     const absent = fc.oneof(
-      { arbitrary: fc.constant(''), weight: 4 },
+      { arbitrary: fc.constant(''), weight: 6 },
       { arbitrary: fc.constantFrom(...Object.keys(batch({ tick: 1, metrics: { cpu_percent: 1 } }))), weight: 1 },
     );
+    // What might end a name too soon, or be one character here and another there.
+    const name = fc.oneof(
+      { arbitrary: fc.constantFrom('a', 'b', 'n'), weight: 2 },
+      {
+        arbitrary: fc.string({
+          unit: fc.constantFrom('a', 'b', '"', ',', '\\', 'n', 'u0061', '\n', ']', 'é', '\u0080', '\u00ff'),
+          minLength: 1,
+          maxLength: 4,
+        }),
+        weight: 1,
+      },
+    );
+    const names = fc.uniqueArray(name, { minLength: 2, maxLength: 6 });
     const usual = fc
-      .tuple(goodBatch, fc.constantFrom({}, { part: 0, parts: 2 }), absent)
-      .map(([good, part, key]) => JSON.stringify({ ...good, ...part, [key]: undefined }));
+      .tuple(
+        goodBatch,
+        fc.option(names),
+        fc.constantFrom({}, {}, {}, { part: 0, parts: 2 }, { part: 1, parts: 2 }, { part: 2, parts: 2 }),
+        absent,
+      )
+      .map(([good, others, part, key]) => {
+        const { unit, state, pid, started, ...rest } = { ...good, [key]: undefined };
+        const { v, host, boot, tick, ts, interval_ms, late, ...metrics } = rest;
+        const units = unit?.map((one, i) => others?.[i] ?? one);
+        return { v, host, boot, tick, ts, interval_ms, late, ...part, unit: units, state, pid, started, ...metrics };
+      });
     const value = fc.constantFrom(
-      ...['-0', '0', '0.5', '1', '-1', '8640000000000001', '9007199254740993', '1e999', '1e308', 'null', 'true', '""', '{}'],
+      ...['-0', '0', '0.5', '1', '-1', '8640000000000001', '9007199254740993', '1e999', '1e308', 'null', 'true', '""', '{}', '00', '1.'],
+      ...[
+        '0.000000000000001',
+        '12345678901.2345',
+        '123456789012.3456',
+        '123456789012345',
+        '1234567890123456',
+        '4.35',
+        '.5',
+        'null.5',
+        '1.50',
+      ],
     );
     const edit = fc.record({ at: fc.nat(), value });
-    const texts = fc.oneof(
-      fc.tuple(usual, edits).map(([text, changes]) => edited(text, changes)),
-      // A whole value for another one, so that most of them are still JSON.
-      fc.tuple(usual, fc.array(edit, { maxLength: 2 })).map(([text, changes]) => changes.reduce(withValue, text)),
-      badBatch.map(({ payload }) => Buffer.from(payload).toString()),
+    const messages = usual.chain((fields) => {
+      const text = JSON.stringify(fields);
+      const bytes = fc.oneof(
+        fc.constant(Buffer.from(text)),
+        edits.map((changes) => Buffer.from(edited(text, changes))),
+        // A whole value for another one, so that most of them are still JSON.
+        fc.array(edit, { maxLength: 2 }).map((changes) => Buffer.from(changes.reduce(withValue, text))),
+        fc.record({ at: fc.nat(), byte: fc.nat({ max: 255 }) }).map(({ at, byte }) => {
+          const other = Buffer.from(text);
+          other[at % other.length] = byte;
+          return other;
+        }),
+      );
+      const units = fields.unit ?? [];
+      const known = fc.oneof(
+        fc.constantFrom(
+          units,
+          units,
+          [],
+          [units.join('","')],
+          units.map((one) => JSON.stringify(one).slice(1, -1)),
+        ),
+        names,
+      );
+      // A batch that was read has names, and each of them once.
+      return fc.tuple(
+        bytes,
+        fc.option(
+          known.map((list) => [...new Set(list)].filter((one) => one !== '')),
+          { nil: undefined },
+        ),
+      );
+    });
+    const anything = fc.oneof(
+      { arbitrary: messages, weight: 5 },
+      { arbitrary: badBatch.map(({ payload }) => [payload, undefined] as const), weight: 1 },
     );
     fc.assert(
-      fc.property(texts, (text) => {
-        // An unknown key is ignored, but it is nothing that our collector writes: the schema reads it.
-        const [parsed, bySchema] = [text, text.replace('{"', '{"later":0,"')].map((one) =>
-          withoutText(parseBatch(Buffer.from(one), 'host-0')),
-        );
-        expect(parsed).toEqual(bySchema);
-        if (parsed?.ok) accepted++;
+      fc.property(anything, ([data, known]) => {
+        const parsed = parseBatch(data, 'host-0', () => known);
+        expect(parsed).toEqual(checkBatch(data, 'host-0'));
+        if (parsed.ok) accepted++;
+        if (parsed.ok && parsed.value.unit === known) recognized++;
       }),
-      { numRuns: 5_000 },
+      { numRuns: 20_000 },
     );
-    expect(accepted).toBeGreaterThan(500);
+    expect(accepted).toBeGreaterThan(2_000);
+    expect(recognized).toBeGreaterThan(250);
   });
 });
-
-/** What is said about a text that is too large or no JSON differs by the key that was added. */
-function withoutText(parsed: Parsed<Batch>): Parsed<Batch> {
-  return parsed.ok || !['not_json', 'too_large'].includes(parsed.reason) ? parsed : { ...parsed, detail: '' };
-}
 
 /** Puts another value in the place of the number, the null or the string that is the `at`-th of the text. */
 function withValue(text: string, { at, value }: { at: number; value: string }): string {

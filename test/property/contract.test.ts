@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Batch, batchId, encodeBatch, parseBatch } from '#shared/contract/batch';
+import { type Batch, batchId, encodeBatch } from '#shared/contract/batch';
+import { parseBatch } from '#shared/contract/batch-reader';
 import {
   EVICTION_HEADERS,
   EVICTION_REASONS,

@@ -8,7 +8,7 @@ import type { SeriesKey } from '#shared/contract/series';
 import { evictionEvents } from '../../services/store/core/eviction-events.ts';
 import { Window } from '../../services/store/core/window.ts';
 import { latest, range, rangePoints, snapshot, summary, units } from '../../services/store/core/window-queries.ts';
-import { batch, EPOCH_MS } from '../support/batches.ts';
+import { asRead, batch, EPOCH_MS } from '../support/batches.ts';
 
 const HOSTS = ['a', 'b ü'];
 const UNITS = ['u1', 'u2', 'u3'];
@@ -63,7 +63,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 function apply(window: Window, entry: Entry): number {
   if (entry.kind === 'batch') {
     const { seq } = entry;
-    return window.append(entry.batch, seq, EPOCH_MS + seq, EPOCH_MS + seq) === 'appended' ? entry.batch.unit.length : 0;
+    const read = asRead(entry.batch, window.knownUnits);
+    return window.append(read, seq, EPOCH_MS + seq, EPOCH_MS + seq) === 'appended' ? read.unit.length : 0;
   }
   window.skip(entry.seq);
   return entry.kind === 'removal' ? window.remove(entry.series) : 0;

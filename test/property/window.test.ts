@@ -6,7 +6,7 @@ import { STATES } from '#shared/contract/metrics';
 import { formatRow, parseRow, type Row, rowPrefix } from '#shared/contract/row';
 import { evictionEvents } from '../../services/store/core/eviction-events.ts';
 import { Window } from '../../services/store/core/window.ts';
-import { rowsOfBatch } from '../support/batches.ts';
+import { asRead, rowsOfBatch } from '../support/batches.ts';
 
 // The model: the log as an array of messages, each with the lines it stands for, and a floor.
 
@@ -103,9 +103,9 @@ const batchArbitrary: fc.Arbitrary<Batch> = fc
           ts,
           interval_ms: 1000,
           late: false,
+          ...(part === undefined ? {} : { part, parts: 2 }),
           unit: units,
           ...columns,
-          ...(part === undefined ? {} : { part, parts: 2 }),
         };
         return Object.fromEntries(Object.entries(batch).filter(([, value]) => value !== undefined)) as unknown as Batch;
       });
@@ -142,10 +142,13 @@ function run(list: Command[], bytesMax?: number, bytesEnough?: number): void {
   for (const command of list) {
     nowMs += 100;
     switch (command.kind) {
-      case 'append':
-        expect(window.append(command.batch, seq, nowMs, nowMs) === 'appended').toBe(model.append(command.batch, seq, nowMs, window.floor));
+      case 'append': {
+        const read = asRead(command.batch, window.knownUnits);
+        window.growthOf(read);
+        expect(window.append(read, seq, nowMs, nowMs) === 'appended').toBe(model.append(command.batch, seq, nowMs, window.floor));
         seq++;
         break;
+      }
       case 'reject':
         window.skip(seq);
         model.messages.push({ seq: seq++, arrivalMs: nowMs, lines: [] });

@@ -1,6 +1,7 @@
 // Batches for tests: only what a test is about needs to be said.
 
 import type { Batch } from '#shared/contract/batch';
+import { type KnownUnits, parseBatch } from '#shared/contract/batch-reader';
 import { ALL_METRIC_NAMES, type AnyMetricName, type State } from '#shared/contract/metrics';
 import { formatRow, rowPrefix } from '#shared/contract/row';
 
@@ -39,6 +40,13 @@ export function batch(parts: BatchParts): Batch {
     started: units.map(() => EPOCH_MS - 10_000),
     ...columns,
   };
+}
+
+/** The batch as the store has it: read from the bus, by one who may know its units. */
+export function asRead(batch: Batch, known?: KnownUnits): Batch {
+  const parsed = parseBatch(new TextEncoder().encode(JSON.stringify(batch)), batch.host, known);
+  if (!parsed.ok) throw new Error(`${parsed.reason}: ${parsed.detail}`);
+  return parsed.value;
 }
 
 /** A whole number that packs with no other: windows of little memory are soon full of rows with it. */

@@ -1,6 +1,7 @@
 // What the bus has of a collector: the batches in its stream, and the answers of its service.
 
-import { type Batch, parseBatch } from '#shared/contract/batch';
+import type { Batch } from '#shared/contract/batch';
+import { parseBatch } from '#shared/contract/batch-reader';
 import type { CollectorInfo } from '#shared/contract/queries';
 import type { NatsLink } from '#shared/nats/connection';
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { encodeBatch, parseBatch } from '#shared/contract/batch';
-import { METRIC_NAMES } from '#shared/contract/metrics';
+import { checkBatch, type EncodedBatch, encodeBatch } from '#shared/contract/batch';
+import { parseBatch } from '#shared/contract/batch-reader';
+import { EXTRA_METRIC_NAMES, METRIC_NAMES } from '#shared/contract/metrics';
 import { batchOf, markLate } from '../../services/collector/core/tick-batch.ts';
 import { type UnitSample, unknownMetrics } from '../../services/collector/core/unit-tracker.ts';
 
@@ -31,6 +32,37 @@ describe('the batch of a tick', () => {
       },
     });
     if (parsed.ok) for (const name of METRIC_NAMES) expect(parsed.value[name]?.[1], name).toBeNull();
+  });
+
+  test('is read without the schema, also when it is late, a part, or has extra metrics', () => {
+    const units = ['api', 'db'];
+    const metrics = { ...running.metrics, ...Object.fromEntries(EXTRA_METRIC_NAMES.map((name) => [name, 3])) };
+    const one = batchOf(head, units, [{ ...running, metrics }, missing], EXTRA_METRIC_NAMES);
+    const whole = (encodeBatch(one)[0] as EncodedBatch).payload;
+    const parts = encodeBatch(one, whole.length - 1);
+    expect(parts).toHaveLength(2);
+    for (const [i, payload] of [whole, markLate(whole), ...parts.map((part) => part.payload)].entries()) {
+      const known = [units, units, ['api'], ['db']][i] as string[];
+      const parsed = parseBatch(payload, 'web-1', () => known);
+      // The very list that is known: the schema would have made another.
+      expect(parsed.ok && parsed.value.unit, `message ${i}`).toBe(known);
+      expect(parsed).toEqual(checkBatch(payload, 'web-1'));
+    }
+  });
+
+  test('that is larger than a message may be is refused, with units that are known and without', () => {
+    const units = Array.from({ length: 8_000 }, (_, i) => `${i}-${'x'.repeat(60)}`);
+    const payload = new TextEncoder().encode(
+      JSON.stringify(
+        batchOf(
+          head,
+          units,
+          units.map(() => missing),
+        ),
+      ),
+    );
+    for (const known of [undefined, units])
+      expect(parseBatch(payload, 'web-1', () => known)).toMatchObject({ ok: false, reason: 'too_large' });
   });
 
   test('marked late it differs in that alone, whatever the names contain', () => {

@@ -33,6 +33,8 @@ export interface Source {
 
 interface Shape {
   readonly series: Uint32Array;
+  /** Their names; none when one of them has lost its. */
+  units: readonly string[];
   readonly host: Host;
   batches: number;
 }
@@ -43,7 +45,8 @@ const SERIES_BYTES = 80;
 const SERIES_ARRAY_BYTES = 4 + 8 + 4 + 4 + 1 + 8;
 const HOST_BYTES = 600;
 const SOURCE_BYTES = 600;
-const SHAPE_BYTES = 250;
+const SHAPE_BYTES = 270;
+const SHAPE_UNIT_BYTES = 4 + 8;
 
 export class Catalog {
   private readonly hosts = new Map<string, Host>();
@@ -137,7 +140,7 @@ export class Catalog {
     }
     if (unknown === 0) return bytes + ofIncarnations;
     const grown = this.seriesHost.length + unknown > this.rows.length ? Math.max(unknown, this.rows.length * 0.5) * SERIES_ARRAY_BYTES : 0;
-    return bytes + grown + SHAPE_BYTES + units.length * 4 + ofIncarnations;
+    return bytes + grown + SHAPE_BYTES + units.length * SHAPE_UNIT_BYTES + ofIncarnations;
   }
 
   hostOf(series: number): Host {
@@ -172,10 +175,18 @@ export class Catalog {
     return (this.shapes[id] as Shape).series;
   }
 
+  /** Units of the newest batch of a source, in their order; undefined when there is none, or a series of it has been removed. */
+  unitsOf(hostName: string, boot: string, part: number | undefined): readonly string[] | undefined {
+    const host = this.hosts.get(hostName);
+    const id = host?.sources.get(sourceKey(boot, part));
+    const shape = id === undefined ? undefined : this.shapes[this.source(id).shape];
+    return shape === undefined || shape.units.length === 0 ? undefined : shape.units;
+  }
+
   /** Id of the source, made if it is new. */
   sourceFor(hostName: string, boot: string, part: number | undefined): number {
     const host = this.hosts.get(hostName) ?? this.addHost(hostName);
-    const key = part === undefined ? boot : `${boot}\0${part}`;
+    const key = sourceKey(boot, part);
     const known = host.sources.get(key);
     if (known !== undefined) return known;
     const id = this.freeSources.pop() ?? this.sources.length;
@@ -195,8 +206,9 @@ export class Catalog {
     if (known !== undefined) return known;
     const series = Uint32Array.from(units, (unit) => source.host.series.get(unit) ?? this.addSeries(source.host, unit));
     const id = this.freeShapes.pop() ?? this.shapes.length;
-    this.shapes[id] = { series, host: source.host, batches: 0 };
-    this.shapeBytes += SHAPE_BYTES + series.byteLength;
+    // The names of the series, not those of the batch: each is held once.
+    this.shapes[id] = { series, units: Array.from(series, (one) => this.unitOf(one)), host: source.host, batches: 0 };
+    this.shapeBytes += SHAPE_BYTES + series.length * SHAPE_UNIT_BYTES;
     const ofHost = this.shapesOfHost.get(source.host);
     if (ofHost === undefined) this.shapesOfHost.set(source.host, [id]);
     else ofHost.push(id);
@@ -245,10 +257,15 @@ export class Catalog {
   /** Takes the name from a series: to be asked for by name, it is gone. */
   remove(series: number): void {
     const unit = this.unitOf(series);
-    this.hostOf(series).series.delete(unit);
+    const host = this.hostOf(series);
+    host.series.delete(unit);
     this.nameBytes -= unit.length;
     this.seriesUnit[series] = '';
     this.found = null;
+    for (const id of this.shapesOfHost.get(host) ?? []) {
+      const shape = this.shapes[id] as Shape;
+      if (shape.units.includes(unit)) shape.units = [];
+    }
   }
 
   isRemoved(series: number): boolean {
@@ -272,7 +289,7 @@ export class Catalog {
       const source = this.sources[sourceId];
       if (source?.shape === id) source.shape = -1;
     }
-    this.shapeBytes -= SHAPE_BYTES + shape.series.byteLength;
+    this.shapeBytes -= SHAPE_BYTES + shape.series.length * SHAPE_UNIT_BYTES;
     this.shapes[id] = undefined;
     this.found = null;
     this.freeShapes.push(id);
@@ -359,11 +376,16 @@ export class Catalog {
   }
 
   private isShapeOf(id: number, units: readonly string[]): boolean {
-    const series = this.shape(id);
+    const { series, units: known } = this.shapes[id] as Shape;
+    if (known === units) return true;
     if (series.length !== units.length) return false;
     for (let i = 0; i < units.length; i++) if (this.seriesUnit[series[i] as number] !== units[i]) return false;
     return true;
   }
+}
+
+function sourceKey(boot: string, part: number | undefined): string {
+  return part === undefined ? boot : `${boot}\0${part}`;
 }
 
 /** Eight digits. */

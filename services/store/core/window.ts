@@ -8,6 +8,7 @@
 // a position without rows (a refused or repeated message) is an empty place and costs nothing.
 
 import type { Batch } from '#shared/contract/batch';
+import type { KnownUnits } from '#shared/contract/batch-reader';
 import type { SeqRange } from '#shared/contract/eviction';
 import { ALL_METRIC_NAMES, type AnyMetricName, METRICS, STATES } from '#shared/contract/metrics';
 import type { SeriesKey } from '#shared/contract/series';
@@ -168,6 +169,9 @@ export class Window {
     const openChapter = Math.max(this.openChapterBytes() ?? 0, this.openChapter?.bytes ?? 0);
     return arrays + this.blockBytes + this.chapterBytes + openChapter + this.catalog.bytes + this.duplicates.bytes;
   }
+
+  /** Units of the newest batch of a collector, in their order, as far as the window knows it. */
+  readonly knownUnits: KnownUnits = (host, boot, part) => this.catalog.unitsOf(host, boot, part);
 
   /** Bytes of names, indexes and identities that a batch may add. */
   growthOf(batch: Batch): number {
