@@ -43,7 +43,9 @@ const KEPT_SHARE = 1 / 16;
 /** What the server counts beside the payload. */
 const MESSAGE_HEAD_BYTES = 512;
 const PULL_MESSAGES_MAX = 512;
-const PULL_BYTES_DECAY = 0.99;
+/** While there is room in the window, so many times as much is pulled: a request takes a millisecond, however little it asks for. */
+const PULL_BYTES_FACTOR = 4;
+const OVERSIZE_DECAY = 0.99;
 const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
 
 export class StoreShard {
@@ -63,6 +65,7 @@ export class StoreShard {
   /** End of the log when it was opened: what lies before it is the past that a query must not miss. */
   private replayTo: number;
   private largestMessageBytes = 0;
+  private oversizeBytes = 0;
   private blockedBy: EvictionFailure | null = null;
   private logFill = { firstSeq: 0, messages: 0, bytes: 0, maxBytes: 1 };
   private upkeepMs = 0;
@@ -232,6 +235,12 @@ export class StoreShard {
     return this.config.metrics.spillover_path !== null;
   }
 
+  /** Of a window with room, more: a part of it, since the rows need room too. */
+  private get pullBytesNext(): number {
+    const usual = this.pullBytesUsual;
+    return Math.floor(Math.max(usual, Math.min(PULL_BYTES_FACTOR * usual, this.window.roomForPull / 2)));
+  }
+
   /** A thirty-second of the budget; of a large one, what keeps the wire busy. */
   private get pullBytesUsual(): number {
     return Math.max(8 * 1024, Math.min(512 * 1024, Math.floor(this.config.metrics.max_memory_bytes / 32)));
@@ -249,6 +258,7 @@ export class StoreShard {
   }
 
   private async pull(): Promise<LogMessage[]> {
+    this.reader.bytesMax = this.pullBytesNext;
     try {
       const messages = await this.reader.pull(PULL_WAIT_MS);
       this.noteProgress();
@@ -263,8 +273,10 @@ export class StoreShard {
   private async take(messages: LogMessage[]): Promise<void> {
     const { window } = this;
     let leftBytes = messages.reduce((sum, message) => sum + message.data.length, 0);
+    const asked = Math.max(this.pullBytesUsual, this.reader.bytesAsked);
     // A message may be larger than a pull should be; where there was one, there will be more for a while.
-    window.pullBytesMax = Math.max(this.pullBytesUsual, leftBytes, window.pullBytesMax * PULL_BYTES_DECAY);
+    this.oversizeBytes = leftBytes > asked ? Math.max(leftBytes, this.oversizeBytes) : this.oversizeBytes * OVERSIZE_DECAY;
+    window.pullBytesMax = Math.max(asked, this.oversizeBytes);
     const turns = new Turns();
     for (const [i, message] of messages.entries()) {
       leftBytes -= message.data.length;

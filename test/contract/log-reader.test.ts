@@ -103,6 +103,25 @@ describe('LogReader', () => {
     await link.close();
   });
 
+  test('asks for as much as it is told before the next request', async () => {
+    const { link, stream, publish } = await open();
+    await publish(40, 1_000);
+    const reader = new LogReader({ link, stream, from: 1, messagesMax: 100, bytesMax: 4_000, logger: silent });
+    const requests: number[] = [];
+    link.nc.subscribe(`$JS.API.CONSUMER.MSG.NEXT.${stream}.>`, {
+      callback: (_, message) => void requests.push(message.json<{ max_bytes: number }>().max_bytes),
+    });
+    const got = await read(reader, 1);
+    expect(reader.bytesAsked).toBe(4_000);
+    reader.bytesMax = 20_000;
+    got.push(...(await read(reader, 40 - got.length)));
+    expect(seqs(got)).toEqual(upTo(1, 40));
+    expect(reader.bytesAsked).toBe(20_000);
+    await eventually(() => expect(requests.slice(0, 2)).toEqual([4_000, 20_000]));
+    await reader.close();
+    await link.close();
+  });
+
   test('a deleted consumer is made anew at the own position', async () => {
     const { link, stream, publish } = await open();
     await publish(3);

@@ -21,8 +21,10 @@ import { sharedServer } from '../support/shared-server.ts';
 
 const SERIES = 1_000;
 const ROWS = 250_000;
-/** 2.93 were counted: a pull of the store is a thirty-second of its budget. */
-const STORE_PULLS_PER_THOUSAND_ROWS = 4;
+/** 2.14 were counted: a pull of the store is a thirty-second of its budget, and four times that while the window is filled. */
+const STORE_PULLS_PER_THOUSAND_ROWS = 2.7;
+/** 0.064 were counted, with ten times the budget and no need to evict. */
+const STORE_PULLS_WITH_ROOM = 0.1;
 /** 0.043 were counted; one more every five seconds in which nothing comes. */
 const SPILLOVER_PULLS_PER_THOUSAND_ROWS = 0.1;
 /** 0.13 to 0.14 were counted, those of directories included; one for every event would be 0.5. */
@@ -68,6 +70,20 @@ test('pulls and syncs per thousand rows', async () => {
   expect((spilloverPulls() / evicted) * 1_000).toBeLessThanOrEqual(SPILLOVER_PULLS_PER_THOUSAND_ROWS);
   expect(counted.syncs()).toBeGreaterThan(0);
   expect((counted.syncs() / evicted) * 1_000).toBeLessThanOrEqual(SYNCS_PER_THOUSAND_ROWS);
+}, 180_000);
+
+test('pulls of a window with room', async () => {
+  const config = testConfig({ SPILLWAY_NATS_SERVERS: server.url, SPILLWAY_MAX_MEMORY_BYTES: '10485760' });
+  const link = await connectTest(config);
+  cleanups.push(() => link.close());
+  await ensureShard(link.jsm, link.subjects, config.nats, 0);
+  const positions = await publishAll(link);
+  const pulls = countPulls(link, link.subjects.samplesStream(0));
+  await serve(startStore, config);
+  const client = new SpillwayClient(link);
+  await eventually(async () => expect(await client.storeInfo(0)).toMatchObject({ head: positions + 1, rows: ROWS }), { withinMs: 60_000 });
+  expect(pulls(), 'they are seen at all').toBeGreaterThan(0);
+  expect((pulls() / ROWS) * 1_000).toBeLessThanOrEqual(STORE_PULLS_WITH_ROOM);
 }, 180_000);
 
 async function serve(start: typeof startStore, config: Config): Promise<void> {

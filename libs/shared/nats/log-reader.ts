@@ -7,7 +7,7 @@
 // left out again is believed to be gone.
 //
 // At most one pull request is out at a time and the next goes out when its messages have been taken, so what is held in
-// memory is at most one request's worth: `messagesMax` messages and, but for a single larger message, `bytesMax` bytes.
+// memory is at most one request's worth: `messagesMax` messages and, but for a single larger message, `bytesAsked` bytes.
 
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, type MsgHdrs, nanos, type Subscription } from 'nats';
 import type { Logger } from '#shared/runtime/logging';
@@ -33,6 +33,7 @@ export interface LogReaderOptions {
   /** First stream sequence wanted. */
   readonly from: number;
   readonly messagesMax: number;
+  /** Of the first request; see {@link LogReader.bytesMax}. */
   readonly bytesMax: number;
   readonly logger: Logger;
 }
@@ -67,6 +68,10 @@ const RETRY_MS = 250;
 
 export class LogReader {
   readonly stream: string;
+  /** Payload bytes that the next request asks for. */
+  bytesMax: number;
+  /** Those that the last one has asked for: so many may be held, or be on their way. */
+  bytesAsked = 0;
   /** First stream sequence not yet handed out by {@link pull} or waiting to be. */
   private position: number;
   private readonly options: LogReaderOptions;
@@ -88,6 +93,7 @@ export class LogReader {
   constructor(options: LogReaderOptions) {
     this.options = options;
     this.stream = options.stream;
+    this.bytesMax = options.bytesMax;
     this.position = options.from;
     this.connectionWatch = options.link.connection.subscribe(() => {
       // Whatever was under way before a reconnection is in doubt: a delivery may have been lost with the old socket.
@@ -194,11 +200,12 @@ export class LogReader {
     const request: Request = { reply: `${consumer.inbox}.${++this.requests}`, messages, received: 0 };
     const body = {
       batch: messages,
-      ...(this.isNextOversize ? {} : { max_bytes: this.options.bytesMax }),
+      ...(this.isNextOversize ? {} : { max_bytes: this.bytesMax }),
       expires: nanos(EXPIRES_MS),
       idle_heartbeat: nanos(HEARTBEAT_MS),
     };
     this.isNextOversize = false;
+    this.bytesAsked = this.bytesMax;
     this.request = request;
     this.options.link.nc.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.stream}.${consumer.name}`, JSON.stringify(body), {
       reply: request.reply,

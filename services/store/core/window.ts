@@ -157,6 +157,11 @@ export class Window {
     return this.bytesAtMost() + this.pullBytesAtMost + bytes <= this.budgetBytes;
   }
 
+  /** Bytes that may be pulled, and on their way here, without anything having to be evicted for them. */
+  get roomForPull(): number {
+    return Math.max(0, this.budgetBytes - this.bytesAtMost() - this.sealBytes);
+  }
+
   private get pullBytesAtMost(): number {
     return Math.max(this.pullBytesMax, this.pullBytes);
   }
