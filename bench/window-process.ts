@@ -147,13 +147,14 @@ class Feed {
 
 function feed(given: Feed, rows: number): void {
   for (let left = rows; left > 0; left -= Math.max(CHUNK_ROWS, given.trace.series)) {
-    given.append(given.trace.take(Math.min(left, CHUNK_ROWS)).map(received));
+    given.append(given.trace.take(Math.min(left, CHUNK_ROWS)).map((batch) => received(batch, given.window)));
   }
 }
 
-function received(batch: Batch): Batch {
+/** A batch as the store has it. */
+function received(batch: Batch, window: Window): Batch {
   const [encoded] = encodeBatch(batch);
-  const parsed = parseBatch(encoded?.payload ?? new Uint8Array(), batch.host);
+  const parsed = parseBatch(encoded?.payload ?? new Uint8Array(), batch.host, window.knownUnits);
   if (!parsed.ok) throw new Error(`a batch of the trace is refused: ${parsed.reason}: ${parsed.detail}`);
   return parsed.value;
 }
