@@ -21,6 +21,7 @@ import { createThrottledLog, type Logger } from '#shared/runtime/logging';
 import { inTurns, Turns } from '#shared/runtime/turns';
 import { pause } from '#shared/runtime/wait';
 import { evictionEvents } from './core/eviction-events.ts';
+import { PullBudget } from './core/pull-budget.ts';
 import { Window } from './core/window.ts';
 import { EvictedLog, type EvictedTail, type EvictionFailure, type EvictionOutcome } from './evicted-log.ts';
 import { Removals } from './removals.ts';
@@ -43,9 +44,6 @@ const KEPT_SHARE = 1 / 16;
 /** What the server counts beside the payload. */
 const MESSAGE_HEAD_BYTES = 512;
 const PULL_MESSAGES_MAX = 512;
-/** While there is room in the window, so many times as much is pulled: a request takes a millisecond, however little it asks for. */
-const PULL_BYTES_FACTOR = 4;
-const OVERSIZE_DECAY = 0.99;
 const MESSAGE_ID_HEADER = 'Nats-Msg-Id';
 
 export class StoreShard {
@@ -65,7 +63,7 @@ export class StoreShard {
   /** End of the log when it was opened: what lies before it is the past that a query must not miss. */
   private replayTo: number;
   private largestMessageBytes = 0;
-  private oversizeBytes = 0;
+  private readonly pullBudget: PullBudget;
   private blockedBy: EvictionFailure | null = null;
   private logFill = { firstSeq: 0, messages: 0, bytes: 0, maxBytes: 1 };
   private upkeepMs = 0;
@@ -108,7 +106,8 @@ export class StoreShard {
     this.carriedRows = start.carriedRows;
     this.window = window;
     this.countAnew();
-    this.window.pullBytesMax = this.pullBytesUsual;
+    this.pullBudget = new PullBudget(window.budgetBytes);
+    this.window.pullBytesMax = this.pullBudget.usualBytes;
     this.reader = this.openReader();
     this.movedMs = Date.now();
     if (!this.carriesRows) this.logger.warn('no spillover_path is configured: evicted rows will be dropped and counted');
@@ -235,32 +234,22 @@ export class StoreShard {
     return this.config.metrics.spillover_path !== null;
   }
 
-  /** Of a window with room, more: a part of it, since the rows need room too. */
-  private get pullBytesNext(): number {
-    const usual = this.pullBytesUsual;
-    return Math.floor(Math.max(usual, Math.min(PULL_BYTES_FACTOR * usual, this.window.roomForPull / 2)));
-  }
-
-  /** A thirty-second of the budget; of a large one, what keeps the wire busy. */
-  private get pullBytesUsual(): number {
-    return Math.max(8 * 1024, Math.min(512 * 1024, Math.floor(this.config.metrics.max_memory_bytes / 32)));
-  }
-
   private openReader(): LogReader {
     return new LogReader({
       link: this.link,
       stream: this.link.subjects.samplesStream(this.shard),
       from: this.window.next,
       messagesMax: PULL_MESSAGES_MAX,
-      bytesMax: this.pullBytesUsual,
+      bytesMax: this.pullBudget.usualBytes,
       logger: this.logger,
     });
   }
 
   private async pull(): Promise<LogMessage[]> {
-    this.reader.bytesMax = this.pullBytesNext;
+    // A follower waits when there is no room; what it has asked for would wait with it.
+    const room = this.role === 'follower' ? 0 : this.window.roomForPull;
     try {
-      const messages = await this.reader.pull(PULL_WAIT_MS);
+      const messages = await this.reader.pull(PULL_WAIT_MS, this.pullBudget.nextBytes(room));
       this.noteProgress();
       return messages;
     } catch (error) {
@@ -273,14 +262,11 @@ export class StoreShard {
   private async take(messages: LogMessage[]): Promise<void> {
     const { window } = this;
     let leftBytes = messages.reduce((sum, message) => sum + message.data.length, 0);
-    const asked = Math.max(this.pullBytesUsual, this.reader.bytesAsked);
-    // A message may be larger than a pull should be; where there was one, there will be more for a while.
-    this.oversizeBytes = leftBytes > asked ? Math.max(leftBytes, this.oversizeBytes) : this.oversizeBytes * OVERSIZE_DECAY;
-    window.pullBytesMax = Math.max(asked, this.oversizeBytes);
+    this.pullBudget.note(messages);
     const turns = new Turns();
     for (const [i, message] of messages.entries()) {
       leftBytes -= message.data.length;
-      window.pullBytes = leftBytes + this.reader.bufferedBytes;
+      this.countPulled(leftBytes);
       if (message.seq < window.next) {
         if (this.role === 'follower') continue; // the window has moved on to another writer's floor
         throw this.goneBack(message.seq - 1);
@@ -294,8 +280,15 @@ export class StoreShard {
       this.lag = message.pending + left;
       if (turns.isOver) await turns.next();
     }
-    window.pullBytes = this.reader.bufferedBytes;
+    this.countPulled(0);
     this.noteProgress();
+  }
+
+  /** @param bytes of messages that were taken from the reader and are not in the window */
+  private countPulled(bytes: number): void {
+    const { window, reader } = this;
+    window.pullBytes = bytes + reader.bufferedBytes;
+    window.pullBytesMax = this.pullBudget.reserved(window.pullBytes + reader.bytesDue);
   }
 
   private noteMissing(from: number, to: number): void {

@@ -111,12 +111,16 @@ describe('LogReader', () => {
     link.nc.subscribe(`$JS.API.CONSUMER.MSG.NEXT.${stream}.>`, {
       callback: (_, message) => void requests.push(message.json<{ max_bytes: number }>().max_bytes),
     });
-    const got = await read(reader, 1);
-    expect(reader.bytesAsked).toBe(4_000);
-    reader.bytesMax = 20_000;
-    got.push(...(await read(reader, 40 - got.length)));
+    const got: LogMessage[] = [];
+    for (const bytesMax of [undefined, 20_000, 20_000, 20_000]) {
+      if (got.length === 40) break;
+      const pulled = await reader.pull(5_000, bytesMax);
+      got.push(...pulled);
+      const bytes = pulled.reduce((sum, message) => sum + message.data.length, 0);
+      expect(bytes + reader.bytesDue).toBeLessThanOrEqual(bytesMax ?? 4_000);
+    }
+    while (got.length < 40) got.push(...(await reader.pull(5_000, 20_000)));
     expect(seqs(got)).toEqual(upTo(1, 40));
-    expect(reader.bytesAsked).toBe(20_000);
     await eventually(() => expect(requests.slice(0, 2)).toEqual([4_000, 20_000]));
     await reader.close();
     await link.close();

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { checkBatch } from '#shared/contract/batch';
+import { BATCH_BYTES_MAX, BATCH_UNITS_MAX, checkBatch } from '#shared/contract/batch';
 import { parseBatch } from '#shared/contract/batch-reader';
 import { batch } from '../support/batches.ts';
 
@@ -35,9 +35,31 @@ test.each([
   ['no interval', '"interval_ms":1000', '"interval_ms":0'],
   ['a boot of no length', '"boot":"boot1"', '"boot":""'],
   ['a boot that is too long', '"boot":"boot1"', `"boot":"${'b'.repeat(65)}"`],
+  ['a list that has only begun', '["a","b","c"]', '['],
+  ['lists that have only begun', '["a","b","c"],"state":["running","running","running"]', '[,"state":['],
   ['something behind the end', '}', '} '],
 ])('%s is read as the schema reads it', (_, part, other) => {
   expect(text).toContain(part);
   const data = Buffer.from(text.replace(part, other));
-  for (const known of [undefined, ['a', 'b', 'c']]) expect(parseBatch(data, 'h1', () => known)).toEqual(checkBatch(data, 'h1'));
+  for (const known of [undefined, [], ['a', 'b', 'c'], ['a', 'b', '\u0080'], ['a', 'b', '"']])
+    expect(parseBatch(data, 'h1', () => known)).toEqual(checkBatch(data, 'h1'));
+});
+
+test('bytes that are no text are refused, also where a known unit looks like them', () => {
+  const data = Buffer.from(text.replace('"c"', '"?"'));
+  data[data.indexOf('?')] = 0x80;
+  for (const known of [undefined, ['a', 'b', '\u0080']])
+    expect(parseBatch(data, 'h1', () => known)).toMatchObject({ ok: false, reason: 'not_json' });
+});
+
+test('more units than a batch may have are refused, though they fit a message', () => {
+  const units = Array.from({ length: BATCH_UNITS_MAX + 1 }, (_, i) => `${i}`);
+  const data = Buffer.from(JSON.stringify(batch({ tick: 1, units })));
+  expect(data.length).toBeLessThan(BATCH_BYTES_MAX);
+  expect(parseBatch(data, 'h1')).toMatchObject({ ok: false, reason: 'too_many_units' });
+});
+
+test('a host that cannot be one is refused, also when its subject says the same', () => {
+  for (const host of ['', 'x'.repeat(256)])
+    expect(parseBatch(Buffer.from(JSON.stringify(batch({ tick: 1, host }))), host)).toMatchObject({ ok: false, reason: 'bad_name' });
 });

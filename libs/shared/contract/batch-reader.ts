@@ -36,10 +36,10 @@ const BOOT = bytesOf(',"boot":');
 const TICK = bytesOf(',"tick":');
 const TS = bytesOf(',"ts":');
 const INTERVAL = bytesOf(',"interval_ms":');
-const LATE = bytesOf(',"late":true');
-/** As the outbox marks a batch that it keeps. */
-const SPACE = bytesOf(' ');
 const NOT_LATE = bytesOf(',"late":false');
+const LATE = bytesOf(',"late":true');
+/** Follows `true` in a batch that was marked when it was kept: so it stays as long as it was. */
+const SPACE = bytesOf(' ');
 const PART = bytesOf(',"part":');
 const PARTS = bytesOf(',"parts":');
 const UNIT = bytesOf(',"unit":');
@@ -51,7 +51,7 @@ const RUNNING = stateText('running');
 const STATE_TEXTS = STATES.map(stateText);
 const NULL = bytesOf('null');
 
-/** So many digits are exact as a number, also as the digits of a decimal fraction: both it and the power of ten are, and dividing rounds once. */
+/** So many digits are exact as a number. A decimal fraction of so many is one of them by a power of ten, exact too: dividing rounds once. */
 const DIGITS_MAX = 15;
 const POWERS_OF_TEN = Array.from({ length: DIGITS_MAX + 1 }, (_, power) => 10 ** power);
 const NOTHING_KNOWN: KnownUnits = () => undefined;
@@ -98,7 +98,7 @@ function scanBatch(data: Uint8Array, host: string, known: KnownUnits): Batch | n
   return scanner.isAtEnd ? (batch as unknown as Batch) : null;
 }
 
-/** Every method steps over what it reads, or says null or false, of something else. One that reads a number or a column stays where it was then. */
+/** Every method steps over what it reads, or says null or false of something else; `skip`, `numberOf` and `columnOf` then stay where they were. */
 class Scanner {
   private readonly data: Uint8Array;
   private at = 0;
@@ -154,7 +154,7 @@ class Scanner {
   /** @returns `known` itself when it is the same */
   unitsOf(known: readonly string[] | undefined): readonly string[] | null {
     if (!this.skip(UNIT)) return null;
-    return known !== undefined && this.skipNames(known) ? known : this.names();
+    return known !== undefined && known.length > 0 && this.skipNames(known) ? known : this.names();
   }
 
   statesOf(count: number): State[] | null {

@@ -7,7 +7,7 @@
 // left out again is believed to be gone.
 //
 // At most one pull request is out at a time and the next goes out when its messages have been taken, so what is held in
-// memory is at most one request's worth: `messagesMax` messages and, but for a single larger message, `bytesAsked` bytes.
+// memory is at most one request's worth: `messagesMax` messages and, but for a single larger message, the bytes it asked for.
 
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, type MsgHdrs, nanos, type Subscription } from 'nats';
 import type { Logger } from '#shared/runtime/logging';
@@ -33,7 +33,6 @@ export interface LogReaderOptions {
   /** First stream sequence wanted. */
   readonly from: number;
   readonly messagesMax: number;
-  /** Of the first request; see {@link LogReader.bytesMax}. */
   readonly bytesMax: number;
   readonly logger: Logger;
 }
@@ -58,6 +57,8 @@ interface Request {
   readonly reply: string;
   readonly messages: number;
   received: number;
+  /** Payload bytes that it may still bring; of one for a message larger than that, nothing is known. */
+  bytesDue: number;
 }
 
 const EXPIRES_MS = 5_000;
@@ -68,10 +69,6 @@ const RETRY_MS = 250;
 
 export class LogReader {
   readonly stream: string;
-  /** Payload bytes that the next request asks for. */
-  bytesMax: number;
-  /** Those that the last one has asked for: so many may be held, or be on their way. */
-  bytesAsked = 0;
   /** First stream sequence not yet handed out by {@link pull} or waiting to be. */
   private position: number;
   private readonly options: LogReaderOptions;
@@ -93,7 +90,6 @@ export class LogReader {
   constructor(options: LogReaderOptions) {
     this.options = options;
     this.stream = options.stream;
-    this.bytesMax = options.bytesMax;
     this.position = options.from;
     this.connectionWatch = options.link.connection.subscribe(() => {
       // Whatever was under way before a reconnection is in doubt: a delivery may have been lost with the old socket.
@@ -107,11 +103,17 @@ export class LogReader {
     return this.receivedBytes;
   }
 
+  /** Payload bytes that may be on their way. */
+  get bytesDue(): number {
+    return Math.max(0, this.request?.bytesDue ?? 0);
+  }
+
   /**
    * The next messages, in order; empty when there are none within `timeoutMs` or the reader was closed.
+   * @param bytesMax of a request, if one has to be sent
    * @throws {StreamLostError} when the stream does not exist
    */
-  async pull(timeoutMs: number): Promise<LogMessage[]> {
+  async pull(timeoutMs: number, bytesMax = this.options.bytesMax): Promise<LogMessage[]> {
     const deadlineMs = Date.now() + timeoutMs;
     while (!this.isClosed) {
       if (this.received.length > 0) return this.take();
@@ -121,7 +123,7 @@ export class LogReader {
         await this.waitForNews(Math.min(leftMs, RETRY_MS));
         continue;
       }
-      if (this.request === null) this.sendRequest();
+      if (this.request === null) this.sendRequest(bytesMax);
       const silenceLeftMs = this.heardMs + SILENCE_MS_MAX - Date.now();
       if (silenceLeftMs <= 0) {
         this.options.logger.warn({ stream: this.stream, position: this.position }, 'no heartbeat from the consumer, making it anew');
@@ -193,19 +195,19 @@ export class LogReader {
     this.request = null;
   }
 
-  private sendRequest(): void {
+  private sendRequest(bytesMax: number): void {
     const consumer = this.consumer;
     if (consumer === null) return;
     const messages = this.isNextOversize ? 1 : this.options.messagesMax;
-    const request: Request = { reply: `${consumer.inbox}.${++this.requests}`, messages, received: 0 };
+    const bytesDue = this.isNextOversize ? 0 : bytesMax;
+    const request: Request = { reply: `${consumer.inbox}.${++this.requests}`, messages, received: 0, bytesDue };
     const body = {
       batch: messages,
-      ...(this.isNextOversize ? {} : { max_bytes: this.bytesMax }),
+      ...(this.isNextOversize ? {} : { max_bytes: bytesMax }),
       expires: nanos(EXPIRES_MS),
       idle_heartbeat: nanos(HEARTBEAT_MS),
     };
     this.isNextOversize = false;
-    this.bytesAsked = this.bytesMax;
     this.request = request;
     this.options.link.nc.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.stream}.${consumer.name}`, JSON.stringify(body), {
       reply: request.reply,
@@ -254,7 +256,10 @@ export class LogReader {
       pending: place.pending,
     });
     this.receivedBytes += message.data.length;
-    if (this.request !== null && ++this.request.received >= this.request.messages) this.request = null;
+    if (this.request !== null) {
+      this.request.bytesDue -= message.data.length;
+      if (++this.request.received >= this.request.messages) this.request = null;
+    }
     this.scheduleWake();
   }
 

@@ -10,10 +10,11 @@
 // A removed series loses its name and keeps its id: nothing finds it by name any more, its rows leave with the blocks that
 // hold them, and when the name comes again it is another series.
 
+import type { Batch } from '#shared/contract/batch';
 import { unitHash } from '#shared/contract/series';
 import { grown } from './columns.ts';
 import { Incarnations, NO_INCARNATION } from './incarnations.ts';
-import { IntervalSet } from './interval-set.ts';
+import { IntervalSet, RANGE_BYTES } from './interval-set.ts';
 
 export interface Host {
   readonly name: string;
@@ -27,14 +28,14 @@ export interface Source {
   readonly ticks: IntervalSet;
   /** Batches in the window. */
   batches: number;
-  /** Of its newest batch: the next one usually has the same. */
+  /** Of its newest batch: the next one usually has the same. -1 when that is not held any more. */
   shape: number;
+  /** Names of the series of that shape; none once one of them has been removed, or when a later start of the collector is known. */
+  units: readonly string[];
 }
 
 interface Shape {
   readonly series: Uint32Array;
-  /** Their names; none when one of them has lost its. */
-  units: readonly string[];
   readonly host: Host;
   batches: number;
 }
@@ -45,8 +46,10 @@ const SERIES_BYTES = 80;
 const SERIES_ARRAY_BYTES = 4 + 8 + 4 + 4 + 1 + 8;
 const HOST_BYTES = 600;
 const SOURCE_BYTES = 600;
-const SHAPE_BYTES = 270;
-const SHAPE_UNIT_BYTES = 4 + 8;
+const SHAPE_BYTES = 250;
+const SHAPE_SERIES_BYTES = 4;
+/** In the list of a source: a reference to a name. */
+const UNIT_BYTES = 8;
 
 export class Catalog {
   private readonly hosts = new Map<string, Host>();
@@ -124,23 +127,25 @@ export class Catalog {
     return ids.filter((id) => (this.rows[id] as number) > 0);
   }
 
-  /** Bytes that a batch of these units may add: of series that are not known, with what holds them, and of new incarnations. */
-  growthOf(hostName: string, units: readonly string[]): number {
+  /** Bytes that a batch may add: of series that are not known, with what holds them, of its units in another order, of its tick, and of new incarnations. */
+  growthOf({ host: hostName, boot, part, unit: units }: Batch): number {
     const host = this.hosts.get(hostName);
-    const shape = host === undefined ? undefined : this.shapeOf(host, units);
-    const ofIncarnations = this.incarnations.growthOf(units.length);
+    const source = host && this.sourceOf(host, boot, part);
+    const shape = source !== undefined && this.isOf(source, units) ? source.shape : host && this.shapeOf(host, units);
+    const ofRows = RANGE_BYTES + this.incarnations.growthOf(units.length);
     this.found = host === undefined || shape === undefined ? null : { units, host, shape };
-    if (this.found !== null) return ofIncarnations;
-    let bytes = host === undefined ? HOST_BYTES + SOURCE_BYTES : 0;
+    const ofSource = source === undefined ? SOURCE_BYTES : 0;
+    if (this.found !== null) return ofSource + (source?.shape === shape ? 0 : units.length * UNIT_BYTES) + ofRows;
+    let bytes = (host === undefined ? HOST_BYTES : 0) + ofSource + SHAPE_BYTES + units.length * (SHAPE_SERIES_BYTES + UNIT_BYTES);
     let unknown = 0;
     for (const unit of units) {
       if (host?.series.has(unit)) continue;
       unknown++;
       bytes += SERIES_BYTES + unit.length;
     }
-    if (unknown === 0) return bytes + ofIncarnations;
-    const grown = this.seriesHost.length + unknown > this.rows.length ? Math.max(unknown, this.rows.length * 0.5) * SERIES_ARRAY_BYTES : 0;
-    return bytes + grown + SHAPE_BYTES + units.length * SHAPE_UNIT_BYTES + ofIncarnations;
+    let capacity = this.rows.length;
+    while (this.freeSeries.length + capacity - this.seriesHost.length < unknown) capacity = grownCapacity(capacity);
+    return bytes + (capacity - this.rows.length) * SERIES_ARRAY_BYTES + ofRows;
   }
 
   hostOf(series: number): Host {
@@ -175,12 +180,16 @@ export class Catalog {
     return (this.shapes[id] as Shape).series;
   }
 
-  /** Units of the newest batch of a source, in their order; undefined when there is none, or a series of it has been removed. */
-  unitsOf(hostName: string, boot: string, part: number | undefined): readonly string[] | undefined {
+  /** Units of the newest batch of a collector's start, in their order; undefined when they are not known. */
+  knownUnits(hostName: string, boot: string, part: number | undefined): readonly string[] | undefined {
     const host = this.hosts.get(hostName);
-    const id = host?.sources.get(sourceKey(boot, part));
-    const shape = id === undefined ? undefined : this.shapes[this.source(id).shape];
-    return shape === undefined || shape.units.length === 0 ? undefined : shape.units;
+    const source = host && this.sourceOf(host, boot, part);
+    return source === undefined || source.units.length === 0 ? undefined : source.units;
+  }
+
+  private sourceOf(host: Host, boot: string, part: number | undefined): Source | undefined {
+    const id = host.sources.get(sourceKey(boot, part));
+    return id === undefined ? undefined : this.sources[id];
   }
 
   /** Id of the source, made if it is new. */
@@ -190,7 +199,8 @@ export class Catalog {
     const known = host.sources.get(key);
     if (known !== undefined) return known;
     const id = this.freeSources.pop() ?? this.sources.length;
-    this.sources[id] = { host, key, ticks: new IntervalSet(), batches: 0, shape: -1 };
+    for (const [other, earlier] of host.sources) if (!isOfBoot(other, boot)) this.setUnits(this.source(earlier), []);
+    this.sources[id] = { host, key, ticks: new IntervalSet(), batches: 0, shape: -1, units: [] };
     host.sources.set(key, id);
     this.sourceBytes += SOURCE_BYTES;
     return id;
@@ -201,14 +211,13 @@ export class Catalog {
     const { found } = this;
     this.found = null;
     if (found?.units === units && found.host === source.host) return found.shape;
-    if (source.shape !== -1 && this.isShapeOf(source.shape, units)) return source.shape;
+    if (this.isOf(source, units)) return source.shape;
     const known = this.shapeOf(source.host, units);
     if (known !== undefined) return known;
     const series = Uint32Array.from(units, (unit) => source.host.series.get(unit) ?? this.addSeries(source.host, unit));
     const id = this.freeShapes.pop() ?? this.shapes.length;
-    // The names of the series, not those of the batch: each is held once.
-    this.shapes[id] = { series, units: Array.from(series, (one) => this.unitOf(one)), host: source.host, batches: 0 };
-    this.shapeBytes += SHAPE_BYTES + series.length * SHAPE_UNIT_BYTES;
+    this.shapes[id] = { series, host: source.host, batches: 0 };
+    this.shapeBytes += SHAPE_BYTES + series.length * SHAPE_SERIES_BYTES;
     const ofHost = this.shapesOfHost.get(source.host);
     if (ofHost === undefined) this.shapesOfHost.set(source.host, [id]);
     else ofHost.push(id);
@@ -241,7 +250,10 @@ export class Catalog {
     source.ticks.add(tick);
     this.sourceBytes += source.ticks.bytes - before;
     source.batches++;
-    source.shape = shape;
+    if (source.shape !== shape || source.units.length === 0) {
+      source.shape = shape;
+      this.setUnits(source, this.namesOf(shape));
+    }
     (this.shapes[shape] as Shape).batches++;
   }
 
@@ -262,10 +274,7 @@ export class Catalog {
     this.nameBytes -= unit.length;
     this.seriesUnit[series] = '';
     this.found = null;
-    for (const id of this.shapesOfHost.get(host) ?? []) {
-      const shape = this.shapes[id] as Shape;
-      if (shape.units.includes(unit)) shape.units = [];
-    }
+    for (const id of host.sources.values()) if (this.source(id).units.includes(unit)) this.setUnits(this.source(id), []);
   }
 
   isRemoved(series: number): boolean {
@@ -287,9 +296,11 @@ export class Catalog {
     if (shape === undefined || shape.batches > 0) return;
     for (const sourceId of shape.host.sources.values()) {
       const source = this.sources[sourceId];
-      if (source?.shape === id) source.shape = -1;
+      if (source?.shape !== id) continue;
+      source.shape = -1;
+      this.setUnits(source, []);
     }
-    this.shapeBytes -= SHAPE_BYTES + shape.series.length * SHAPE_UNIT_BYTES;
+    this.shapeBytes -= SHAPE_BYTES + shape.series.length * SHAPE_SERIES_BYTES;
     this.shapes[id] = undefined;
     this.found = null;
     this.freeShapes.push(id);
@@ -330,6 +341,7 @@ export class Catalog {
     const source = this.sources[id];
     if (source === undefined || source.batches > 0) return;
     source.host.sources.delete(source.key);
+    this.setUnits(source, []);
     this.sources[id] = undefined;
     this.sourceBytes -= SOURCE_BYTES;
     this.freeSources.push(id);
@@ -348,7 +360,7 @@ export class Catalog {
 
   private addSeries(host: Host, unit: string): number {
     const id = this.freeSeries.pop() ?? this.seriesHost.length;
-    if (id >= this.rows.length) this.growSeries(Math.max(16, Math.ceil(this.rows.length * 1.5)));
+    if (id >= this.rows.length) this.growSeries(grownCapacity(this.rows.length));
     this.seriesHost[id] = host;
     this.seriesUnit[id] = unit;
     this.rows[id] = 0;
@@ -375,17 +387,42 @@ export class Catalog {
     return this.shapesOfHost.get(host)?.find((id) => this.isShapeOf(id, units));
   }
 
+  private isOf(source: Source, units: readonly string[]): boolean {
+    return source.shape !== -1 && (source.units === units || this.isShapeOf(source.shape, units));
+  }
+
   private isShapeOf(id: number, units: readonly string[]): boolean {
-    const { series, units: known } = this.shapes[id] as Shape;
-    if (known === units) return true;
+    const series = this.shape(id);
     if (series.length !== units.length) return false;
     for (let i = 0; i < units.length; i++) if (this.seriesUnit[series[i] as number] !== units[i]) return false;
     return true;
   }
+
+  /** Names of its series; none when one of them has been removed. */
+  private namesOf(shape: number): string[] {
+    const series = this.shape(shape);
+    const names = new Array<string>(series.length);
+    for (let i = 0; i < series.length; i++) names[i] = this.unitOf(series[i] as number);
+    return names.includes('') ? [] : names;
+  }
+
+  private setUnits(source: Source, units: readonly string[]): void {
+    this.sourceBytes += (units.length - source.units.length) * UNIT_BYTES;
+    source.units = units;
+  }
+}
+
+/** Of the arrays by series, when they are full. */
+function grownCapacity(capacity: number): number {
+  return Math.max(16, Math.ceil(capacity * 1.5));
 }
 
 function sourceKey(boot: string, part: number | undefined): string {
   return part === undefined ? boot : `${boot}\0${part}`;
+}
+
+function isOfBoot(key: string, boot: string): boolean {
+  return key === boot || key.startsWith(`${boot}\0`);
 }
 
 /** Eight digits. */

@@ -34,8 +34,9 @@ export class Incarnations {
   /** Bytes that so many more may add. */
   growthOf(count: number): number {
     const { length } = this.state;
-    if (this.freeCount + length - this.end >= count) return 0;
-    return Math.max(count, grownCapacity(length) - length) * INCARNATION_BYTES;
+    let capacity = length;
+    while (this.freeCount + capacity - this.end < count) capacity = grownCapacity(capacity);
+    return (capacity - length) * INCARNATION_BYTES;
   }
 
   /** Ids in use. */

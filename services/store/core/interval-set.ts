@@ -4,6 +4,8 @@ import type { SeqRange } from '#shared/contract/eviction';
 
 /** Measured: an element of a packed array of numbers. */
 const BOUND_BYTES = 8;
+/** What one more range takes. */
+export const RANGE_BYTES = 2 * BOUND_BYTES;
 
 export class IntervalSet {
   // Alternating first and last (included) of each range, ascending, never touching.

@@ -157,7 +157,7 @@ export class Window {
     return this.bytesAtMost() + this.pullBytesAtMost + bytes <= this.budgetBytes;
   }
 
-  /** Bytes that may be pulled, and on their way here, without anything having to be evicted for them. */
+  /** Bytes that are left for what is pulled, with everything else as large as it may be. */
   get roomForPull(): number {
     return Math.max(0, this.budgetBytes - this.bytesAtMost() - this.sealBytes);
   }
@@ -176,11 +176,11 @@ export class Window {
   }
 
   /** Units of the newest batch of a collector, in their order, as far as the window knows it. */
-  readonly knownUnits: KnownUnits = (host, boot, part) => this.catalog.unitsOf(host, boot, part);
+  readonly knownUnits: KnownUnits = (host, boot, part) => this.catalog.knownUnits(host, boot, part);
 
   /** Bytes of names, indexes and identities that a batch may add. */
   growthOf(batch: Batch): number {
-    return this.catalog.growthOf(batch.host, batch.unit);
+    return this.catalog.growthOf(batch);
   }
 
   /** Positions from the floor on that repeat an earlier batch. */
@@ -790,7 +790,7 @@ export class Window {
   }
 }
 
-/** A search is a hundredth of what a row costs, and nearly every state is the first. */
+/** Without a search where it is the first, as nearly always: for every row that would be a hundredth of its cost. */
 function codeOf(state: State): number {
   return state === STATES[0] ? 0 : STATES.indexOf(state);
 }
