@@ -90,7 +90,8 @@ describe('ProcfsSampler', () => {
     const file = join(directory, 'written');
     const shell = startProcess('sh', [
       '-c',
-      `dd if=/dev/zero of=${file} bs=64k count=16 conv=fsync 2>/dev/null; rm ${file}; echo done; sleep 1000 & wait`,
+      // Stops itself: a child that waits in its place would have written too, at times, when the file it is made from was read.
+      `dd if=/dev/zero of=${file} bs=64k count=16 conv=fsync 2>/dev/null; rm ${file}; echo done; kill -STOP $$`,
     ]);
     await firstLine(shell);
     const { sample } = open({ rule: byPid(shell.pid) });
