@@ -67,7 +67,10 @@ describe('known units', () => {
     put({ units: UNITS, boot: 'last' });
     expect(window.bytes.series - before, 'a source, and no list of names').toBeLessThan(800);
     expect(window.knownUnits('h1', 'boot48', undefined)).toBeUndefined();
+    const without = window.bytes.series;
     expect(put({ units: UNITS, boot: 'boot48' }), 'what it sends late is taken').toEqual(UNITS);
+    expect(window.knownUnits('h1', 'boot48', undefined), 'and known again').toEqual(UNITS);
+    expect(window.bytes.series - without, 'at the price of the list').toBeGreaterThanOrEqual(8 * UNITS.length);
   });
 
   test('what was evicted is not known any more', () => {

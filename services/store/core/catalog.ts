@@ -199,7 +199,8 @@ export class Catalog {
     const known = host.sources.get(key);
     if (known !== undefined) return known;
     const id = this.freeSources.pop() ?? this.sources.length;
-    for (const [other, earlier] of host.sources) if (!isOfBoot(other, boot)) this.setUnits(this.source(earlier), []);
+    // Those of earlier starts are of no use any more; a source that still sends gets its own back.
+    for (const other of host.sources.values()) this.setUnits(this.source(other), []);
     this.sources[id] = { host, key, ticks: new IntervalSet(), batches: 0, shape: -1, units: [] };
     host.sources.set(key, id);
     this.sourceBytes += SOURCE_BYTES;
@@ -398,12 +399,12 @@ export class Catalog {
     return true;
   }
 
-  /** Names of its series; none when one of them has been removed. */
+  /** Names of its series: those of the batch that has just come with them. */
   private namesOf(shape: number): string[] {
     const series = this.shape(shape);
     const names = new Array<string>(series.length);
     for (let i = 0; i < series.length; i++) names[i] = this.unitOf(series[i] as number);
-    return names.includes('') ? [] : names;
+    return names;
   }
 
   private setUnits(source: Source, units: readonly string[]): void {
@@ -419,10 +420,6 @@ function grownCapacity(capacity: number): number {
 
 function sourceKey(boot: string, part: number | undefined): string {
   return part === undefined ? boot : `${boot}\0${part}`;
-}
-
-function isOfBoot(key: string, boot: string): boolean {
-  return key === boot || key.startsWith(`${boot}\0`);
 }
 
 /** Eight digits. */
