@@ -6,12 +6,12 @@
 // time right before they are taken, as in the store, and outside of the time.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Batch, encodeBatch } from '#shared/contract/batch';
-import { parseBatch } from '#shared/contract/batch-reader';
+import type { Batch } from '#shared/contract/batch';
 import type { UnitInfo } from '#shared/contract/queries';
 import { evictionEvents } from '../services/store/core/eviction-events.ts';
 import { Window } from '../services/store/core/window.ts';
 import { latest, summary, units } from '../services/store/core/window-queries.ts';
+import { asRead } from '../test/support/batches.ts';
 import { type Trace, type TraceName, traceOf } from './trace.ts';
 
 export interface WindowRequest {
@@ -147,16 +147,8 @@ class Feed {
 
 function feed(given: Feed, rows: number): void {
   for (let left = rows; left > 0; left -= Math.max(CHUNK_ROWS, given.trace.series)) {
-    given.append(given.trace.take(Math.min(left, CHUNK_ROWS)).map((batch) => received(batch, given.window)));
+    given.append(given.trace.take(Math.min(left, CHUNK_ROWS)).map((batch) => asRead(batch, given.window.knownUnits)));
   }
-}
-
-/** A batch as the store has it. */
-function received(batch: Batch, window: Window): Batch {
-  const [encoded] = encodeBatch(batch);
-  const parsed = parseBatch(encoded?.payload ?? new Uint8Array(), batch.host, window.knownUnits);
-  if (!parsed.ok) throw new Error(`a batch of the trace is refused: ${parsed.reason}: ${parsed.detail}`);
-  return parsed.value;
 }
 
 /** Microseconds, the mean of all moments. */

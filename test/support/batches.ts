@@ -11,6 +11,8 @@ export interface BatchParts {
   tick: number;
   ts?: number;
   late?: boolean;
+  /** Of two. */
+  part?: 0 | 1 | undefined;
   units?: readonly string[];
   /** One number for every unit, or one for each. */
   metrics?: { [name in AnyMetricName]?: number | null | readonly (number | null)[] };
@@ -34,6 +36,7 @@ export function batch(parts: BatchParts): Batch {
     ts: parts.ts ?? EPOCH_MS + parts.tick * 1000,
     interval_ms: 1000,
     late: parts.late ?? false,
+    ...(parts.part === undefined ? {} : { part: parts.part, parts: 2 }),
     unit: units,
     state: units.map(() => parts.state ?? 'running'),
     pid: units.map((_, i) => 100 + i),

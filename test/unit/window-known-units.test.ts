@@ -7,15 +7,12 @@ import { asRead, type BatchParts, batch, EPOCH_MS } from '../support/batches.ts'
 
 const UNITS = Array.from({ length: 100 }, (_, i) => `unit-${i}`);
 
-function feeder(): { window: Window; put: (parts: Omit<BatchParts, 'tick'>, part?: number) => readonly string[]; growth: () => number } {
+function feeder(): { window: Window; put: (parts: Omit<BatchParts, 'tick'>) => readonly string[]; growth: () => number } {
   const window = new Window({ budgetBytes: 1 << 20, floor: 1 });
   let grown = 0;
-  const put = (parts: Omit<BatchParts, 'tick'>, part?: number): readonly string[] => {
+  const put = (parts: Omit<BatchParts, 'tick'>): readonly string[] => {
     const seq = window.next;
-    const { unit, ...rest } = batch({ ...parts, tick: seq });
-    const { v, host, boot, tick, ts, interval_ms, late, ...columns } = rest;
-    const parted = part === undefined ? {} : { part, parts: 2 };
-    const read = asRead({ v, host, boot, tick, ts, interval_ms, late, ...parted, unit, ...columns }, window.knownUnits);
+    const read = asRead(batch({ ...parts, tick: seq }), window.knownUnits);
     const before = window.bytes.series;
     grown = window.growthOf(read);
     window.append(read, seq, EPOCH_MS + seq, EPOCH_MS + seq);
@@ -34,11 +31,11 @@ describe('known units', () => {
       [0, ['c', 'd']],
       [1, ['e']],
     ] as const) {
-      put({ units }, part);
+      put({ units, part });
       const known = window.knownUnits('h1', 'boot1', part);
       expect(known).toEqual(units);
-      expect(put({ units }, part)).toBe(known);
-      expect(put({ units: [...units, 'more'] }, part)).not.toBe(known);
+      expect(put({ units, part })).toBe(known);
+      expect(put({ units: [...units, 'more'], part })).not.toBe(known);
       expect(window.knownUnits('h1', 'boot1', part)).toEqual([...units, 'more']);
     }
     expect(window.knownUnits('h1', 'boot2', undefined)).toBeUndefined();
@@ -49,14 +46,14 @@ describe('known units', () => {
     const { window, put } = feeder();
     const rowsOf = (unit: string): number => latest(window, 'h1', unit, 10, 1e12, null).samples.length;
     put({ units: ['u1', 'u2'] });
-    put({ units: ['u1'] }, 0);
-    put({ units: ['u1', 'u3'] }, 1);
+    put({ units: ['u1'], part: 0 });
+    put({ units: ['u1', 'u3'], part: 1 });
     expect(window.remove({ host: 'h1', unit: 'u1' })).toBe(3);
     for (const part of [undefined, 0, 1]) expect(window.knownUnits('h1', 'boot1', part), `part ${part}`).toBeUndefined();
-    put({ units: ['u1'] }, 0);
+    put({ units: ['u1'], part: 0 });
     expect(window.knownUnits('h1', 'boot1', 0)).toEqual(['u1']);
     put({ units: ['u1', 'u2'] });
-    put({ units: ['u1', 'u3'] }, 1);
+    put({ units: ['u1', 'u3'], part: 1 });
     expect([rowsOf('u1'), rowsOf('u2'), rowsOf('u3')]).toEqual([3, 2, 2]);
   });
 

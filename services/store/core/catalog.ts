@@ -12,7 +12,7 @@
 
 import type { Batch } from '#shared/contract/batch';
 import { unitHash } from '#shared/contract/series';
-import { grown } from './columns.ts';
+import { capacityWith, grown } from './columns.ts';
 import { Incarnations, NO_INCARNATION } from './incarnations.ts';
 import { IntervalSet, RANGE_BYTES } from './interval-set.ts';
 
@@ -48,6 +48,7 @@ const HOST_BYTES = 600;
 const SOURCE_BYTES = 600;
 const SHAPE_BYTES = 250;
 const SHAPE_SERIES_BYTES = 4;
+const GROWTH = 1.5;
 /** In the list of a source: a reference to a name. */
 const UNIT_BYTES = 8;
 
@@ -143,9 +144,9 @@ export class Catalog {
       unknown++;
       bytes += SERIES_BYTES + unit.length;
     }
-    let capacity = this.rows.length;
-    while (this.freeSeries.length + capacity - this.seriesHost.length < unknown) capacity = grownCapacity(capacity);
-    return bytes + (capacity - this.rows.length) * SERIES_ARRAY_BYTES + ofRows;
+    const { length } = this.rows;
+    const capacity = capacityWith(length, this.seriesHost.length - this.freeSeries.length + unknown, GROWTH);
+    return bytes + (capacity - length) * SERIES_ARRAY_BYTES + ofRows;
   }
 
   hostOf(series: number): Host {
@@ -361,7 +362,7 @@ export class Catalog {
 
   private addSeries(host: Host, unit: string): number {
     const id = this.freeSeries.pop() ?? this.seriesHost.length;
-    if (id >= this.rows.length) this.growSeries(grownCapacity(this.rows.length));
+    if (id >= this.rows.length) this.growSeries(capacityWith(this.rows.length, id + 1, GROWTH));
     this.seriesHost[id] = host;
     this.seriesUnit[id] = unit;
     this.rows[id] = 0;
@@ -411,11 +412,6 @@ export class Catalog {
     this.sourceBytes += (units.length - source.units.length) * UNIT_BYTES;
     source.units = units;
   }
-}
-
-/** Of the arrays by series, when they are full. */
-function grownCapacity(capacity: number): number {
-  return Math.max(16, Math.ceil(capacity * 1.5));
 }
 
 function sourceKey(boot: string, part: number | undefined): string {

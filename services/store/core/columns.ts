@@ -9,6 +9,8 @@ const INCARNATION_BYTES = 4;
 /** Doubling would leave half of a small budget unused. */
 const GROWTH = 1.5;
 const CAPACITY_MIN = 8;
+/** Of an array to which elements are added one by one. */
+const GROWN_CAPACITY_MIN = 16;
 
 /**
  * What the values of a metric are held as: nothing while all of them are null; words of 32 bits while they are whole numbers (or
@@ -396,6 +398,13 @@ function bytesOfRow(forms: readonly Form[]): number {
 
 function capacityFor(present: number, wanted: number, growth: number): number {
   return wanted <= present ? present : Math.max(wanted, CAPACITY_MIN, Math.floor(wanted * growth));
+}
+
+/** Capacity of an array that grows by a factor whenever it is full, when it has so many elements. */
+export function capacityWith(capacity: number, elements: number, growth: number): number {
+  let grownTo = capacity;
+  while (grownTo < elements) grownTo = Math.max(GROWN_CAPACITY_MIN, Math.ceil(grownTo * growth));
+  return grownTo;
 }
 
 /** A copy with room for `capacity` elements; those beyond it are cut off. */

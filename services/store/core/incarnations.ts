@@ -3,10 +3,12 @@
 //
 // Each knows the position of the newest row with it, so that one is known to be free when the window has moved past that (`sweep`).
 
-import { grown } from './columns.ts';
+import { capacityWith, grown } from './columns.ts';
 
 /** In the typed arrays, by id. */
 const INCARNATION_BYTES = 1 + 8 + 8 + 4 + 4;
+/** By an eighth: units that all start again at once take what they need, and little more. */
+const GROWTH = 1.125;
 /** A series that flaps between a few finds them again; beyond these it is given a new one. */
 const LOOK_BACK = 8;
 /** In the place of an id: there is none. */
@@ -34,9 +36,7 @@ export class Incarnations {
   /** Bytes that so many more may add. */
   growthOf(count: number): number {
     const { length } = this.state;
-    let capacity = length;
-    while (this.freeCount + capacity - this.end < count) capacity = grownCapacity(capacity);
-    return (capacity - length) * INCARNATION_BYTES;
+    return (capacityWith(length, this.end - this.freeCount + count, GROWTH) - length) * INCARNATION_BYTES;
   }
 
   /** Ids in use. */
@@ -57,7 +57,7 @@ export class Incarnations {
   /** Id of a new incarnation of a series. @param newest the series' newest so far, or {@link NO_INCARNATION} */
   add(newest: number, state: number, pid: number, started: number): number {
     const id = this.freeCount > 0 ? this.takeFree() : this.end++;
-    if (id >= this.state.length) this.resize(grownCapacity(this.state.length));
+    if (id >= this.state.length) this.resize(capacityWith(this.state.length, id + 1, GROWTH));
     this.state[id] = state;
     this.pid[id] = pid;
     this.started[id] = started;
@@ -115,11 +115,6 @@ export class Incarnations {
     this.newestSeq = grown(this.newestSeq, capacity);
     this.previous = grown(this.previous, capacity);
   }
-}
-
-/** By an eighth: units that all start again at once take what they need, and little more. */
-function grownCapacity(capacity: number): number {
-  return Math.max(16, Math.ceil(capacity * 1.125));
 }
 
 function isSame(a: number, b: number): boolean {
