@@ -5,7 +5,7 @@ FROM ${SPILLWAY_NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --include=dev
-COPY tsconfig.json tsconfig.build.json ./
+COPY tsconfig.json tsconfig.build.json rolldown.config.mjs ./
 COPY libs libs
 COPY services services
 COPY client client
@@ -16,6 +16,7 @@ FROM ${SPILLWAY_NODE_IMAGE}
 ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=build /app/package.json ./
+# The program is bundled and does not load these; the licences of what it is made of lie there.
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 # A named volume takes the owner and the mode of the directory it is mounted over. The collector spools as `node`, or as a root

@@ -3,7 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -13,7 +13,7 @@ const MANIFEST = join(ROOT, 'package.json');
 const LOCK = join(ROOT, 'package-lock.json');
 const INSTALLED_STAMP = join(ROOT, 'node_modules', '.spillway-installed');
 const BUILT_STAMP = join(ROOT, 'dist', '.spillway-built');
-const SOURCES = ['libs', 'services', 'client', 'cli', 'tsconfig.json', 'tsconfig.build.json', 'package.json'];
+const SOURCES = ['libs', 'services', 'client', 'cli', 'tsconfig.json', 'tsconfig.build.json', 'rolldown.config.mjs', 'package.json'];
 
 /** Installs and builds where needed; ends the process with a sentence when that fails. */
 export function setUp() {
@@ -63,8 +63,7 @@ function npmProgram() {
 function build() {
   if (existsSync(BUILT_STAMP) && newest(SOURCES.map((path) => join(ROOT, path))) <= statSync(BUILT_STAMP).mtimeMs) return;
   say('Building…');
-  run('tsc', [join(ROOT, 'node_modules', '.bin', 'tsc')], ['-p', 'tsconfig.build.json']);
-  chmodSync(join(ROOT, 'dist', 'cli', 'main.js'), 0o755);
+  run('npm run build', npmProgram(), ['run', '--silent', 'build']);
   writeFileSync(BUILT_STAMP, '');
 }
 

@@ -32,6 +32,7 @@ const STOP_DEADLINE_MS = 12_000;
 const SAME_SIGNAL_MS = 1_000;
 const RELOAD_INTERVAL_MS = 1_000;
 
+/** Bundled, this lies in a directory beside it as well. */
 const PROGRAM = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** Runs until it is told to stop. @returns the exit code */

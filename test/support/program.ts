@@ -11,6 +11,8 @@ if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} is not built; run npm test
 export interface RunOptions {
   readonly cwd: string;
   readonly env?: Record<string, string>;
+  /** Another one than was built here. */
+  readonly program?: string;
 }
 
 export interface Finished {
@@ -28,9 +30,9 @@ export interface Running {
   signal(name: NodeJS.Signals): void;
 }
 
-export function start(args: readonly string[], { cwd, env = {} }: RunOptions): Running {
+export function start(args: readonly string[], { cwd, env = {}, program = PROGRAM }: RunOptions): Running {
   const others = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SPILLWAY_')));
-  const child = spawn(process.execPath, [PROGRAM, ...args], { cwd, env: { ...others, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [program, ...args], { cwd, env: { ...others, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const stdout = collect(child, 'stdout');
   const stderr = collect(child, 'stderr');
   const finished = new Promise<Finished>((resolve, reject) => {
