@@ -1,5 +1,5 @@
-// collector: what a tick a second costs, as CPU of the whole process, with 100 to 5 000 processes that sleep or that work a little.
-// Spillway's includes encoding, publishing and the live subjects. Rivals read the same fields (CPU, memory, IO, threads) of
+// collector: what a tick a second costs, as CPU and resident memory of the whole process, with 100 to 5 000 processes that sleep or
+// that work a little. Spillway's includes encoding, publishing and the live subjects. Rivals read the same fields (CPU, memory, IO, threads) of
 // every process of the machine; they publish nothing: pidstat and process-exporter write text, atop its own file.
 // The cost is divided by the processes that a contender reads: for some that is every process of the machine, kernel threads too.
 
@@ -13,7 +13,7 @@ import { type Bench, type BenchContext, sizesOf } from './bench.ts';
 import { Installation } from './installation.ts';
 import { type Measured, measuredBy, SPILLWAY } from './measurements.ts';
 import { type Mood, startPopulation } from './population.ts';
-import { cpuMs, startProgram } from './processes.ts';
+import { cpuMs, residentMib, startProgram } from './processes.ts';
 import { ATOP, PIDSTAT, PIDUSAGE, PROCESS_EXPORTER } from './rivals.ts';
 
 const SIZES = [100, 1_000, 5_000];
@@ -37,12 +37,14 @@ interface Scene {
 interface Contender {
   readonly name: string;
   readonly readsAll: boolean;
-  /** CPU per tick; null when the contender is absent. */
+  /** What it costs; null when the contender is absent. */
   run(scene: Scene): Promise<Cost | null>;
 }
 
 interface Cost {
   readonly ms: number;
+  /** When it has been measured. */
+  readonly residentMib: number;
   /** The part of it for reading and for encoding the batch, where a contender tells. */
   readonly readingMs?: number;
 }
@@ -73,10 +75,14 @@ async function round(context: BenchContext, processes: number, mood: Mood): Prom
     for (const { name, readsAll, run } of CONTENDERS) {
       const cost = await run({ context, pids: population.pids, directory });
       if (cost === null) continue;
-      const { ms, readingMs } = cost;
+      const { ms, residentMib, readingMs } = cost;
       const one = measuredBy(`${processes} ${mood} processes`, name);
       const read = readsAll ? processesOfMachine() : processes;
-      measured.push(one('cpu_per_tick', 'ms', ms), one('cpu_per_tick_and_process', 'us', (ms * 1_000) / read));
+      measured.push(
+        one('cpu_per_tick', 'ms', ms),
+        one('cpu_per_tick_and_process', 'us', (ms * 1_000) / read),
+        one('resident_memory', 'MiB', residentMib),
+      );
       if (readingMs !== undefined) measured.push(one('reading_and_encoding_per_process', 'us', (readingMs * 1_000) / read));
     }
     return measured;
@@ -102,7 +108,7 @@ async function spillway({ context, pids }: Scene): Promise<Cost> {
     const after = await look();
     const taken = after.ticks - before.ticks;
     if (taken === 0) throw new Error('the collector took no tick');
-    return { ms: (after.ms - before.ms) / taken, readingMs: (after.readingMs - before.readingMs) / taken };
+    return { ms: (after.ms - before.ms) / taken, residentMib: residentMib(pid), readingMs: (after.readingMs - before.readingMs) / taken };
   } finally {
     await installation.end();
   }
@@ -142,7 +148,7 @@ async function processExporter({ context, directory }: Scene): Promise<Cost | nu
       await scrape();
       await pause(TICK_MS);
     }
-    return { ms: (cpuMs(running.pid) - before) / ticks(context) };
+    return { ms: (cpuMs(running.pid) - before) / ticks(context), residentMib: residentMib(running.pid) };
   } finally {
     await running.terminate();
   }
@@ -161,7 +167,7 @@ async function pidusageAlone({ context, pids, directory }: Scene): Promise<Cost>
     await pause(ticks(context) * TICK_MS);
     const ticksTaken = taken() - before.ticks;
     if (ticksTaken === 0) throw new Error(`pidusage finished no tick in ${ticks(context)} s`);
-    return { ms: (cpuMs(running.pid) - before.ms) / ticksTaken };
+    return { ms: (cpuMs(running.pid) - before.ms) / ticksTaken, residentMib: residentMib(running.pid) };
   } finally {
     await running.terminate();
   }
@@ -171,7 +177,7 @@ async function cpuOfTicks(context: BenchContext, pid: number): Promise<Cost> {
   await pause(WARM_UP_TICKS * TICK_MS);
   const before = cpuMs(pid);
   await pause(ticks(context) * TICK_MS);
-  return { ms: (cpuMs(pid) - before) / ticks(context) };
+  return { ms: (cpuMs(pid) - before) / ticks(context), residentMib: residentMib(pid) };
 }
 
 function processesOfMachine(): number {

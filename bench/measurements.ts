@@ -1,6 +1,6 @@
 // What was measured, round by round, and what becomes of it: median, least and greatest of every (case, contender, metric).
 
-export type Unit = 'ns' | 'us' | 'ms' | 's' | 'B' | 'rows/s' | 'rows' | 'ticks' | 'CPU s' | 'ratio';
+export type Unit = 'ns' | 'us' | 'ms' | 's' | 'B' | 'MiB' | 'rows/s' | 'rows' | 'ticks' | 'CPU s' | 'ratio';
 
 /** One number of one round. */
 export interface Measured {

@@ -34,9 +34,9 @@ export interface Run {
 
 /** Chapters of one size that get a larger one. */
 export const FAN_OUT = 4;
-/** Rows for which a chapter is worth its bytes, three to five hundredths of theirs: for the chapter itself, and for each series. */
+/** Rows for which a chapter is worth its bytes, two to four hundredths of theirs: for the chapter itself, and for each series. */
 const ROWS_MIN = 5_600;
-const ROWS_MIN_OF_SERIES = 192;
+const ROWS_MIN_OF_SERIES = 256;
 const GROUP_SERIES = GROUP / 2;
 /** Measured: the object, three views and their buffers. */
 const CHAPTER_BYTES = 700;
