@@ -48,6 +48,8 @@ async function start(env: Record<string, string>): Promise<Pipeline> {
   );
   for (const service of services) cleanups.push(() => service.stop());
   const client = new SpillwayClient(link, { timeoutMs: PATIENCE_MS });
+  // Until the store has looked for the end of its log, it answers that it is reading.
+  await eventually(async () => expect((await client.storeInfo(0)).health.ready).toBe(true), { withinMs: PATIENCE_MS });
   return {
     config,
     link,
