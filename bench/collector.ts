@@ -9,11 +9,12 @@ import { join } from 'node:path';
 import { freePort } from '#shared/runtime/free-port';
 import { pause } from '#shared/runtime/wait';
 import { eventually } from '../test/support/eventually.ts';
+import { residentBytes } from '../test/support/resident-memory.ts';
 import { type Bench, type BenchContext, sizesOf } from './bench.ts';
 import { Installation } from './installation.ts';
 import { type Measured, measuredBy, SPILLWAY } from './measurements.ts';
 import { type Mood, startPopulation } from './population.ts';
-import { cpuMs, residentMib, startProgram } from './processes.ts';
+import { cpuMs, startProgram } from './processes.ts';
 import { ATOP, PIDSTAT, PIDUSAGE, PROCESS_EXPORTER } from './rivals.ts';
 
 const SIZES = [100, 1_000, 5_000];
@@ -44,7 +45,7 @@ interface Contender {
 interface Cost {
   readonly ms: number;
   /** When it has been measured. */
-  readonly residentMib: number;
+  readonly residentBytes: number;
   /** The part of it for reading and for encoding the batch, where a contender tells. */
   readonly readingMs?: number;
 }
@@ -75,13 +76,13 @@ async function round(context: BenchContext, processes: number, mood: Mood): Prom
     for (const { name, readsAll, run } of CONTENDERS) {
       const cost = await run({ context, pids: population.pids, directory });
       if (cost === null) continue;
-      const { ms, residentMib, readingMs } = cost;
+      const { ms, readingMs } = cost;
       const one = measuredBy(`${processes} ${mood} processes`, name);
       const read = readsAll ? processesOfMachine() : processes;
       measured.push(
         one('cpu_per_tick', 'ms', ms),
         one('cpu_per_tick_and_process', 'us', (ms * 1_000) / read),
-        one('resident_memory', 'MiB', residentMib),
+        one('resident_memory', 'MiB', cost.residentBytes / 2 ** 20),
       );
       if (readingMs !== undefined) measured.push(one('reading_and_encoding_per_process', 'us', (readingMs * 1_000) / read));
     }
@@ -108,7 +109,11 @@ async function spillway({ context, pids }: Scene): Promise<Cost> {
     const after = await look();
     const taken = after.ticks - before.ticks;
     if (taken === 0) throw new Error('the collector took no tick');
-    return { ms: (after.ms - before.ms) / taken, residentMib: residentMib(pid), readingMs: (after.readingMs - before.readingMs) / taken };
+    return {
+      ms: (after.ms - before.ms) / taken,
+      residentBytes: residentBytes(pid),
+      readingMs: (after.readingMs - before.readingMs) / taken,
+    };
   } finally {
     await installation.end();
   }
@@ -148,7 +153,7 @@ async function processExporter({ context, directory }: Scene): Promise<Cost | nu
       await scrape();
       await pause(TICK_MS);
     }
-    return { ms: (cpuMs(running.pid) - before) / ticks(context), residentMib: residentMib(running.pid) };
+    return { ms: (cpuMs(running.pid) - before) / ticks(context), residentBytes: residentBytes(running.pid) };
   } finally {
     await running.terminate();
   }
@@ -167,7 +172,7 @@ async function pidusageAlone({ context, pids, directory }: Scene): Promise<Cost>
     await pause(ticks(context) * TICK_MS);
     const ticksTaken = taken() - before.ticks;
     if (ticksTaken === 0) throw new Error(`pidusage finished no tick in ${ticks(context)} s`);
-    return { ms: (cpuMs(running.pid) - before.ms) / ticksTaken, residentMib: residentMib(running.pid) };
+    return { ms: (cpuMs(running.pid) - before.ms) / ticksTaken, residentBytes: residentBytes(running.pid) };
   } finally {
     await running.terminate();
   }
@@ -177,7 +182,7 @@ async function cpuOfTicks(context: BenchContext, pid: number): Promise<Cost> {
   await pause(WARM_UP_TICKS * TICK_MS);
   const before = cpuMs(pid);
   await pause(ticks(context) * TICK_MS);
-  return { ms: (cpuMs(pid) - before) / ticks(context), residentMib: residentMib(pid) };
+  return { ms: (cpuMs(pid) - before) / ticks(context), residentBytes: residentBytes(pid) };
 }
 
 function processesOfMachine(): number {

@@ -83,10 +83,3 @@ export function cpuMs(pid: number): number {
   const runNs = (thread: string): number => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'latin1').split(' ')[0]);
   return threads.reduce((sum, thread) => sum + runNs(thread), 0) / 1e6;
 }
-
-/** Resident memory of a process now, MiB. @throws when it has ended */
-export function residentMib(pid: number): number {
-  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
-  if (kib === undefined) throw new Error(`process ${pid} has no resident memory: it has ended`);
-  return Number(kib) / 1024;
-}

@@ -34,8 +34,11 @@ test('it loads its own parts and what comes with Node, nothing else', () => {
 test.each(['collector', 'store', 'spillover'])('%s runs by itself', async (service) => {
   const program = join(directory, 'dist', 'cli', 'main.js');
   const running = start([service], { cwd: directory, program, env: { SPILLWAY_NATS_SERVERS: 'nats://127.0.0.1:1' } });
-  // By then everything is loaded that it needs.
-  await eventually(() => expect(running.stdout()).toContain('NATS is not reachable, trying again'));
-  running.signal('SIGTERM');
+  try {
+    // By then everything is loaded that it needs.
+    await eventually(() => expect(running.stdout()).toContain('NATS is not reachable, trying again'));
+  } finally {
+    running.signal('SIGTERM');
+  }
   expect(await running.finished).toMatchObject({ code: 0, stderr: '' });
 });

@@ -1,6 +1,6 @@
 // The resident memory of a process over a run, and whether it stays where it was.
 
-import { readFileSync } from 'node:fs';
+import { residentBytes } from '../support/resident-memory.ts';
 
 const INTERVAL_MS = 250;
 /** Until here a process is still warming up: caches fill, code is compiled. */
@@ -26,7 +26,7 @@ export class MemoryWatch {
 
   constructor(pid: number) {
     this.timer = setInterval(() => {
-      const rss = residentBytes(pid);
+      const rss = bytesOf(pid);
       if (rss !== null) this.bytes.push(rss);
     }, INTERVAL_MS);
   }
@@ -48,10 +48,10 @@ export class MemoryWatch {
   }
 }
 
-function residentBytes(pid: number): number | null {
+/** Null when it has ended. */
+function bytesOf(pid: number): number | null {
   try {
-    const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-    return kilobytes === undefined ? null : Number(kilobytes) * 1024;
+    return residentBytes(pid);
   } catch {
     return null;
   }

@@ -2,7 +2,7 @@
 // the stream has: every tick of every collector once, the fresh before the backlog; and by what the store answers two seconds
 // after the return. A spool is needed: the outbox holds a few ticks only.
 
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,6 +15,7 @@ import { ManagedProcess } from '../chaos/managed-process.ts';
 import { custodyOf, type StoredBatch, storedBatches } from '../support/collected.ts';
 import { eventually } from '../support/eventually.ts';
 import { startNatsServer, type TestServer } from '../support/nats-server.ts';
+import { residentBytes } from '../support/resident-memory.ts';
 import { serviceArgs } from '../support/service-args.ts';
 
 export interface OutageOptions {
@@ -66,7 +67,6 @@ const WARM_UP_TICKS = 15;
 const READY_MS_MAX = 60_000;
 const DRAIN_MS_MAX = 120_000;
 const RSS_INTERVAL_MS = 250;
-const PAGE_BYTES = 4096;
 
 /** @throws when the processes could not be started or did not come back */
 export async function runOutage(options: OutageOptions): Promise<OutageReport> {
@@ -288,6 +288,5 @@ function watchMemory(collectors: readonly Collector[]): NodeJS.Timeout {
 
 /** 0 when it does not run. */
 function rssBytesOf({ pid }: ManagedProcess): number {
-  if (pid === null) return 0;
-  return Number(readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')[1]) * PAGE_BYTES;
+  return pid === null ? 0 : residentBytes(pid);
 }
